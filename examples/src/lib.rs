@@ -1,0 +1,1 @@
+//! Small programs that embed wsstream: see the binaries in `src/bin`.
