@@ -1,2 +1,55 @@
-//! Under construction.
-fn main() {}
+//! `wsstream`: make any Linux host reachable by stock kubectl, and run commands on any Kubernetes-style server.
+//!
+//! This file starts the runtime, runs one verb and turns its end into an exit code; each verb is a file.
+
+mod args;
+mod connection;
+mod exit;
+mod failure;
+mod kubeconfig;
+mod log;
+mod logs;
+mod notice;
+mod output;
+mod pod;
+mod proxy;
+mod signals;
+mod status;
+mod stdin;
+mod terminal;
+mod words;
+
+use clap::Parser as _;
+use exit::Exit;
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    terminal::restore_on_panic();
+    let args::Cli { log, verb } = args::Cli::parse();
+    let ended = log::start(&log, &verb).and_then(|()| run(verb));
+    // Before anything is printed, and whatever the verb did: the shell that follows wants its terminal back.
+    terminal::restore();
+    let exit = match ended {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                notice::print_line(&text);
+            }
+            failure.exit()
+        }
+    };
+    exit.into()
+}
+
+fn run(verb: args::Verb) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(verb.run());
+    // Not dropped: that would wait for a write to a pager that nobody scrolls.
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,70 @@
+//! The command line as it is typed: the verbs and what they share. Each verb's own flags are in its file.
+
+use crate::exit::{self, Exit};
+use crate::failure::Failure;
+use crate::logs::{self, LogsArgs};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Make any Linux host reachable by stock kubectl, and run commands on any Kubernetes-style server.
+#[derive(Debug, Parser)]
+#[command(name = "wsstream", version, max_term_width = 100, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogArgs {
+    /// What to log on standard error: a level, or directives such as `wsstream=debug`
+    /// [default: info for serve, warn otherwise]
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    /// The form of the log
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Print a container's log
+    Logs(LogsArgs),
+}
+
+impl Verb {
+    /// What is logged unless `--log` says otherwise.
+    pub(crate) fn log_level(&self) -> &'static str {
+        "warn"
+    }
+
+    /// Does it.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Self::Logs(args) => logs::run(args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,83 @@
+//! The local terminal: raw mode that never outlives us, and its size.
+//!
+//! Raw mode belongs to the terminal, not to the process, so a process that ends without undoing it leaves the
+//! person with a shell that does not echo. What undoes it is [`restore`], and every way out calls it: the
+//! guard's drop, the panic hook, the signal paths (they end the session and drop the guard) and `main` before it
+//! returns. Only SIGKILL cannot be answered.
+
+use rustix::io::Errno;
+use rustix::stdio;
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use std::sync::{Mutex, PoisonError};
+
+/// The settings to go back to; `None` while the terminal is as we found it.
+static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// The terminal on standard input is raw while this lives.
+#[derive(Debug)]
+pub(crate) struct RawMode(());
+
+impl RawMode {
+    /// Makes the terminal on standard input raw.
+    pub(crate) fn enter() -> Result<Self, Errno> {
+        let found = tcgetattr(stdio::stdin())?;
+        // Stored first: from here on every way out restores, even if the next call half succeeds.
+        *SAVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let guard = Self(());
+        guard.apply()?;
+        Ok(guard)
+    }
+
+    /// Makes the terminal raw again. Needed after SIGCONT: a shell puts its own settings back while a job is
+    /// stopped.
+    pub(crate) fn apply(&self) -> Result<(), Errno> {
+        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(mut raw) = saved else { return Ok(()) };
+        raw.make_raw();
+        // Not `Flush`: that would throw away what was typed while we connected.
+        tcsetattr(stdio::stdin(), OptionalActions::Drain, &raw)
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Puts the terminal back as it was found. Does nothing when there is nothing to undo.
+pub(crate) fn restore() {
+    if let Some(found) = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // `Now`, not `Drain`: output stopped by Ctrl-S must not keep us from leaving.
+        let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &found);
+    }
+}
+
+/// Whether the terminal is raw just now.
+pub(crate) fn is_raw() -> bool {
+    SAVED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
+/// Has the panic hook restore the terminal before it prints, so that the message is readable too.
+pub(crate) fn restore_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        restore();
+        print(info);
+    }));
+}
+
+/// Whether standard input is a terminal.
+pub(crate) fn stdin_is_terminal() -> bool {
+    isatty(stdio::stdin())
+}
+
+/// Width and height of the terminal that is shown to the person: standard output's, else input's, else the one
+/// of standard error. `None` when there is none or it does not know its size (it then says 0).
+pub(crate) fn size() -> Option<(u16, u16)> {
+    [stdio::stdout(), stdio::stdin(), stdio::stderr()]
+        .into_iter()
+        .filter_map(|fd| tcgetwinsize(fd).ok())
+        .map(|size| (size.ws_col, size.ws_row))
+        .find(|(width, height)| *width > 0 && *height > 0)
+}
