@@ -9,6 +9,9 @@ fn chosen<'s>(supported: &'s [Subprotocol], offers: &[&str]) -> Option<&'s str> 
     negotiate(supported, offers).ok().map(Subprotocol::name)
 }
 
+/// Number, supported, offered, chosen.
+type Row<'a> = (&'a str, &'a [Subprotocol], &'a [&'a str], Option<&'a str>);
+
 /// Rows V6, V7 and S4 use names of the test's own.
 fn versioned(framing: Framing) -> Vec<Subprotocol> {
     vec![
@@ -27,7 +30,7 @@ fn negotiation_rows() {
         (DEFAULT_CHANNELS, "channel.k8s.io", versioned(Framing::Channels)),
         (READER, "binary.k8s.io", versioned(Framing::Single)),
     ] {
-        let rows: &[(&str, &[Subprotocol], &[&str], Option<&str>)] = &[
+        let rows: &[Row<'_>] = &[
             ("V1", &[], &[raw], None),
             ("V1, nothing requested", &[], &[], None),
             ("V2", set, &[], Some("")),
