@@ -1,6 +1,70 @@
-//! Under construction: the signatures other crates are written against.
-#![allow(unused, missing_docs, clippy::unimplemented)]
+//! Kubernetes' streaming layer: the channels that `kubectl exec`, `attach` and `logs` live on, over WebSockets.
+//!
+//! - [`remotecommand`]: run and serve remote commands; most programs need only this.
+//! - [`connection`]: channels for protocols of your own, as Go's `wsstream` package has them.
+//! - [`reader`]: one-way streams such as logs.
+//!
+//! # Serving a command in ten lines
+//!
+//! ```no_run
+//! # #[cfg(feature = "axum")] mod m {
+//! use axum::{Router, extract::Request, response::Response, routing::any};
+//! use wsstream::remotecommand::{ExitCode, Failure, Streams, server::Exec};
+//! use wsstream::upgrade::Rejection;
+//!
+//! async fn exec(mut request: Request) -> Result<Response, Rejection> {
+//!     let session = Exec::accept(&mut request)?;
+//!     let response = session.response().map(Into::into);
+//!     tokio::spawn(session.serve(|request: wsstream::remotecommand::Request, mut streams: Streams| async move {
+//!         let text = format!("you asked for {:?}\n", request.command);
+//!         if let Some(stdout) = &mut streams.stdout {
+//!             stdout.send(text.into()).await.map_err(Failure::internal)?;
+//!         }
+//!         Ok(ExitCode(0))
+//!     }));
+//!     Ok(response)
+//! }
+//!
+//! pub fn router() -> Router {
+//!     Router::new().route("/api/v1/namespaces/{ns}/pods/{pod}/exec", any(exec))
+//! }
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `client` (default): ask a server for an upgrade ([`client`]) and run commands there.
+//! - `server` (default): accept an upgrade on a hyper server ([`server`]) and serve commands.
+//! - `axum`: [`Rejection`](upgrade::Rejection) as an axum response.
+//! - `net`: [`TcpSocket`](tcp::TcpSocket), which knows what is still unsent; part of `server`.
+//!
+//! Without features there is [`connection`] and [`reader`] over any stream whose upgrade is done. TLS, HTTP routing and
+//! authentication are the embedder's: everything here works on `AsyncRead + AsyncWrite`.
+//!
+//! # Runtime
+//!
+//! tokio, with its time driver on. No task is ever spawned: every future is yours to poll.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod connection;
+pub mod limits;
+pub mod reader;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod remotecommand;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "net")]
+pub mod tcp;
+pub mod transport;
+pub mod upgrade;
+
 pub use bytes;
+pub use connection::{Connection, Driver};
 pub use http;
+pub use limits::{Limits, MemoryBudget, Timeouts};
 pub use wsstream_proto as proto;
+pub use wsstream_proto::channel::{ChannelId, ChannelMode};
+pub use wsstream_proto::subprotocol::Subprotocol;

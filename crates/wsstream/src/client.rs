@@ -1,0 +1,187 @@
+//! Asking a server for an upgrade, over any stream or through any HTTP client that is built on hyper.
+
+use std::pin::pin;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use wsstream_proto::status::Status;
+use wsstream_proto::subprotocol::Subprotocol;
+
+use crate::connection::{Builder, Connection, Driver};
+use crate::transport::Io;
+use crate::upgrade::{accept_for, is_websocket};
+
+/// How much of a refusal's body is read, in bytes: a `Status` with room to spare.
+const MAX_REFUSAL: usize = 64 << 10;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The stream failed, or the server did not speak HTTP.
+    #[error("the upgrade request failed: {0}")]
+    Http(#[from] hyper::Error),
+    /// The server refused and said why in a `Status`.
+    #[error("{}", .0.message)]
+    Refused(Box<Status>),
+    /// The server answered something else than 101.
+    #[error("the server answered {status} instead of upgrading: {body}")]
+    NotUpgraded {
+        /// The status code.
+        status: StatusCode,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// The server upgraded, but to something else, or its answer breaks RFC 6455 section 4.1.
+    #[error("the server's answer to the upgrade is wrong: {0}")]
+    BadAnswer(String),
+}
+
+/// The subprotocols that are offered, and the key that the server must answer.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    protocols: Vec<Subprotocol>,
+    key: String,
+}
+
+impl Offer {
+    /// Offers `protocols`, the best first. The one without a name, if it is there, stands for offering nothing, and is
+    /// what an answer without a subprotocol means.
+    #[must_use]
+    pub fn new(protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
+        Self { protocols: protocols.into_iter().collect(), key: STANDARD.encode(rand::random::<[u8; 16]>()) }
+    }
+
+    /// Adds the headers of an upgrade request.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        if let Ok(key) = HeaderValue::from_str(&self.key) {
+            headers.insert(SEC_WEBSOCKET_KEY, key);
+        }
+        let names: Vec<_> = self.protocols.iter().map(Subprotocol::name).filter(|name| !name.is_empty()).collect();
+        if let Ok(list) = HeaderValue::from_str(&names.join(","))
+            && !names.is_empty()
+        {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, list);
+        }
+    }
+
+    /// Checks the server's answer and takes the upgraded stream out of it.
+    ///
+    /// # Errors
+    ///
+    /// The server refused, or its answer is not the one to this offer.
+    pub async fn accept<B>(&self, mut response: Response<B>) -> Result<Accepted, ConnectError>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(response).await);
+        }
+        let subprotocol = self.check(response.headers())?.clone();
+        let upgraded = hyper::upgrade::on(&mut response).await?;
+        Ok(Accepted { subprotocol, upgraded })
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<&Subprotocol, ConnectError> {
+        if !is_websocket(headers) {
+            return Err(ConnectError::BadAnswer("it does not upgrade to a WebSocket".to_owned()));
+        }
+        if headers.get(SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept != &accept_for(self.key.as_bytes())) {
+            return Err(ConnectError::BadAnswer("Sec-WebSocket-Accept does not fit the key".to_owned()));
+        }
+        // Upstream's server answers an empty header when nothing was requested.
+        let chosen = headers.get(SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::as_bytes).unwrap_or_default();
+        self.protocols.iter().find(|protocol| protocol.name().as_bytes() == chosen).ok_or_else(|| {
+            let names: Vec<_> = self.protocols.iter().map(Subprotocol::name).collect();
+            let chosen = String::from_utf8_lossy(chosen).into_owned();
+            ConnectError::BadAnswer(format!("invalid protocol, expected one of {names:?}, got {chosen:?}"))
+        })
+    }
+
+    /// Sends `request`, with this offer's headers added, over `io` and waits for the upgrade. The request needs a `Host`
+    /// header (or an absolute URI, from which it is taken).
+    ///
+    /// Cancel-safe: dropped, the stream is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and when the stream fails.
+    pub async fn connect(&self, io: impl Io + 'static, mut request: Request<()>) -> Result<Accepted, ConnectError> {
+        self.apply(request.headers_mut());
+        if let Some(authority) = request.uri().authority().cloned() {
+            if !request.headers().contains_key(http::header::HOST)
+                && let Ok(host) = HeaderValue::from_str(authority.as_str())
+            {
+                request.headers_mut().insert(http::header::HOST, host);
+            }
+            // HTTP/1.1 to an origin names only the path.
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
+        }
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+        let mut connection = pin!(connection.with_upgrades());
+        let exchange = async {
+            let response = sender.send_request(request.map(|()| Empty::<Bytes>::new())).await?;
+            self.accept(response).await
+        };
+        let mut exchange = pin!(exchange);
+        tokio::select! {
+            done = &mut exchange => done,
+            // The connection is done first when it has handed the stream over, or failed.
+            result = &mut connection => match result {
+                Ok(()) => exchange.await,
+                Err(error) => Err(ConnectError::Http(error)),
+            },
+        }
+    }
+}
+
+async fn refusal<B>(response: Response<B>) -> ConnectError
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_REFUSAL).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    match serde_json::from_slice::<Status>(&body) {
+        Ok(status) if status.kind == "Status" => ConnectError::Refused(Box::new(status)),
+        _ => {
+            let body = String::from_utf8_lossy(&body).trim().chars().take(1024).collect();
+            ConnectError::NotUpgraded { status, body }
+        }
+    }
+}
+
+/// An upgraded stream and what it speaks.
+#[derive(Debug)]
+pub struct Accepted {
+    subprotocol: Subprotocol,
+    upgraded: Upgraded,
+}
+
+impl Accepted {
+    /// What the server chose.
+    #[must_use]
+    pub fn subprotocol(&self) -> &Subprotocol {
+        &self.subprotocol
+    }
+
+    /// Opens the connection. `prepare` may set channels, limits and clocks.
+    pub fn open(self, prepare: impl FnOnce(Builder) -> Builder) -> (Connection, Driver) {
+        prepare(Connection::builder(self.subprotocol)).client(TokioIo::new(self.upgraded))
+    }
+}

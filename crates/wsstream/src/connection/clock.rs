@@ -1,0 +1,120 @@
+//! The deadlines of a connection, apart from what happens when one passes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::Timeouts;
+
+/// When things last happened.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) timeouts: Timeouts,
+    /// Any byte came in.
+    received: Instant,
+    /// A message with data went either way.
+    data: Instant,
+    /// A ping went out.
+    pinged: Instant,
+    /// An unasked pong went out, or reading stopped.
+    ponged: Instant,
+    /// The wire took something, or began to refuse it.
+    written: Instant,
+    /// The close handshake got on.
+    closing: Instant,
+}
+
+/// What the connection is doing, as far as deadlines depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation {
+    /// Something waits for the wire.
+    pub(super) blocked: bool,
+    /// The receive buffer is full and nothing is read.
+    pub(super) paused: bool,
+    /// This side has begun to close.
+    pub(super) closing: bool,
+    /// The peer has sent Close or ended its stream: no ping will be answered.
+    pub(super) half_closed: bool,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Ping,
+    UnsolicitedPong,
+    Idle(Duration),
+    DeadPeer(Duration),
+    WriteTimeout(Duration),
+    CloseTimeout,
+}
+
+impl Clock {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        let now = Instant::now();
+        Self { timeouts, received: now, data: now, pinged: now, ponged: now, written: now, closing: now }
+    }
+
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.received = now;
+    }
+
+    pub(super) fn on_data(&mut self, now: Instant) {
+        self.data = now;
+    }
+
+    pub(super) fn on_written(&mut self, now: Instant) {
+        self.written = now;
+        self.closing = now;
+    }
+
+    /// The wire took everything again: the peer gets a full deadline to be heard from.
+    pub(super) fn on_unblocked(&mut self, now: Instant) {
+        self.received = self.received.max(now);
+    }
+
+    pub(super) fn on_pause_changed(&mut self, now: Instant) {
+        self.ponged = now;
+        self.received = now;
+    }
+
+    pub(super) fn on_closing(&mut self, now: Instant) {
+        self.closing = now;
+    }
+
+    pub(super) fn on_pinged(&mut self, now: Instant) {
+        self.pinged = now;
+    }
+
+    pub(super) fn on_ponged(&mut self, now: Instant) {
+        self.ponged = now;
+    }
+
+    /// The next deadline and what it stands for.
+    pub(super) fn next(&self, situation: Situation) -> Option<(Instant, Due)> {
+        let Situation { blocked, paused, closing, half_closed } = situation;
+        let t = &self.timeouts;
+        let after = |from: Instant, duration: Option<Duration>, on: bool, due: fn(Duration) -> Due| {
+            duration.filter(|_| on).and_then(|d| Some((from.checked_add(d)?, due(d))))
+        };
+        let listening = !closing && !half_closed && !paused && !blocked;
+        let quiet_since = self.received.max(self.pinged);
+        [
+            after(quiet_since, t.ping_interval, listening, |_| Due::Ping),
+            after(self.received, t.dead_peer, listening, Due::DeadPeer),
+            after(self.data, t.idle, !closing, Due::Idle),
+            after(self.written, t.write, blocked, Due::WriteTimeout),
+            after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| Due::UnsolicitedPong),
+            after(self.closing, Some(t.close), closing, |_| Due::CloseTimeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Clock {
+    /// Whether the peer was heard from since closing began or last got on.
+    pub(super) fn received_while_closing(&self) -> bool {
+        self.received > self.closing
+    }
+}

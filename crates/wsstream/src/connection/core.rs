@@ -1,0 +1,667 @@
+//! The heart of a connection: the wire, the state machine, and what waits on either side of them.
+//!
+//! One lock guards all of it. It is held for short synchronous sections only: parse what was read, queue a frame,
+//! try to write. Nothing is held across an await, so whoever is dropped leaves no frame cut in two.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tracing::{debug, warn};
+use wsstream_proto::channel::ChannelId;
+use wsstream_proto::connection::{Connection as Machine, Dropped, Event, Violation};
+use wsstream_proto::ws::{CloseCode, CloseReason};
+
+use super::clock::{Clock, Due, Situation};
+use super::end::{End, Loss, Side};
+use super::inbox::Inbox;
+use super::wakers::Wakers;
+use super::{ReadError, Stats, WriteError};
+use crate::limits::{Grant, Limits};
+use crate::transport::{Io, UnsentProbe};
+
+/// How much is read from the wire at once. Measured: 32 KiB reads are the best compromise on both sides.
+pub(super) const READ_SIZE: usize = 32 << 10;
+
+/// What the handles and the driver share.
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    pub(super) wakers: Arc<Wakers>,
+    /// The wire is always polled for writing with this one: see [`Wakers`].
+    pub(super) write_waker: Waker,
+    next_handle: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(core: Core) -> Self {
+        let wakers = Arc::clone(&core.wakers);
+        let write_waker = Waker::from(Arc::clone(&wakers));
+        Self { core: Mutex::new(core), wakers, write_waker, next_handle: AtomicU64::new(0) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn next_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What the driver does after one step.
+pub(super) enum Step {
+    /// Takes another one: something happened.
+    Again,
+    /// Waits for the wire, a handle or the clock.
+    Wait,
+    /// Returns: the connection is over.
+    Done(End),
+}
+
+pub(super) struct Core {
+    io: Option<Box<dyn Io>>,
+    machine: Machine,
+    is_server: bool,
+    inboxes: Vec<Inbox>,
+    sent: Vec<u64>,
+    /// Bytes from the wire that the machine has not taken yet.
+    input: BytesMut,
+    /// Bytes in all inboxes.
+    queued: usize,
+    limits: Limits,
+    grant: Grant,
+    clock: Clock,
+    probe: Option<UnsentProbe>,
+    wakers: Arc<Wakers>,
+    /// The wire took everything but has not been flushed.
+    needs_flush: bool,
+    blocked: bool,
+    paused: bool,
+    /// The peer's byte stream has ended.
+    eof: bool,
+    peer_close: Option<CloseReason>,
+    /// This side has begun to close; this is what will be reported.
+    closing: Option<End>,
+    end: Option<End>,
+    handles: usize,
+    end_waiters: VecDeque<Waker>,
+    pings: u64,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments, reason = "called once, by the builder that collects them")]
+    pub(super) fn new(
+        io: Box<dyn Io>,
+        machine: Machine,
+        is_server: bool,
+        reads: impl Iterator<Item = bool>,
+        input: BytesMut,
+        limits: Limits,
+        clock: Clock,
+        probe: Option<UnsentProbe>,
+    ) -> Self {
+        let inboxes: Vec<_> = reads.map(Inbox::new).collect();
+        Self {
+            io: Some(io),
+            machine,
+            is_server,
+            sent: vec![0; inboxes.len()],
+            inboxes,
+            input,
+            queued: 0,
+            grant: limits.partial_messages.grant(),
+            limits,
+            clock,
+            probe,
+            wakers: Arc::default(),
+            needs_flush: false,
+            blocked: false,
+            paused: false,
+            eof: false,
+            peer_close: None,
+            closing: None,
+            end: None,
+            handles: 0,
+            end_waiters: VecDeque::new(),
+            pings: 0,
+        }
+    }
+
+    // ---- the driver's side ----
+
+    /// One step of the driver: write what waits, then take in one event or one read.
+    pub(super) fn step(&mut self, cx: &mut Context<'_>, write: &Waker) -> Step {
+        self.transmit(write);
+        if let Some(end) = &self.end {
+            return Step::Done(end.clone());
+        }
+        if let Some(closing) = self.closing.clone()
+            && !self.blocked
+            && (self.machine.received_close() || self.eof)
+        {
+            let shut = match self.io.as_mut() {
+                Some(io) => Pin::new(io).poll_shutdown(&mut Context::from_waker(write)),
+                None => Poll::Ready(Ok(())),
+            };
+            // Both sides have said all they had to say: an error now changes nothing.
+            return if shut.is_ready() { self.done(closing) } else { Step::Wait };
+        }
+        if self.eof {
+            return Step::Wait;
+        }
+        self.receive(cx)
+    }
+
+    fn done(&mut self, end: End) -> Step {
+        self.finish(end.clone());
+        Step::Done(end)
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Step {
+        let full = self.queued >= self.limits.receive_buffer && !self.discards();
+        if full != self.paused {
+            self.paused = full;
+            self.clock.on_pause_changed(Instant::now());
+        }
+        if full {
+            return Step::Wait;
+        }
+        match self.machine.handle_input(&mut self.input) {
+            Ok(Some(event)) => {
+                self.handle_event(event);
+                return Step::Again;
+            }
+            Ok(None) => {}
+            // Once it has failed, what follows is only read so that the Close frame gets through.
+            Err(violation) => self.fail(violation),
+        }
+        if !self.grant.resize(self.machine.collected_bytes()) {
+            warn!(bytes = self.machine.collected_bytes(), "no memory for an unfinished base64 message");
+            self.input.clear();
+            self.begin_close(&CloseReason::new(CloseCode::TRY_AGAIN, "no memory"), End::Lost(Loss::NoMemory));
+        }
+        match ready_or_wait(self.poll_read(cx)) {
+            None => Step::Wait,
+            Some(Ok(0)) => self.handle_eof(),
+            Some(Ok(_)) => {
+                let now = Instant::now();
+                self.clock.on_received(now);
+                if !self.is_server && self.closing.is_some() {
+                    // A client that has closed still takes what the server sends; that is progress.
+                    self.clock.on_closing(now);
+                }
+                Step::Again
+            }
+            Some(Err(error)) => {
+                debug!(%error, "reading failed");
+                let end = match (&self.closing, self.machine.received_close()) {
+                    (Some(closing), true) => closing.clone(),
+                    (Some(lost @ End::Lost(_)), _) => lost.clone(),
+                    _ => End::Lost(Loss::io(&error)),
+                };
+                self.done(end)
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let Some(io) = self.io.as_mut() else { return Poll::Ready(Ok(0)) };
+        self.input.reserve(READ_SIZE);
+        let read = poll_read_buf(Pin::new(io), cx, &mut self.input);
+        if read.is_pending() && self.input.is_empty() {
+            // An idle connection holds no buffer.
+            self.input = BytesMut::new();
+        }
+        read
+    }
+
+    fn handle_eof(&mut self) -> Step {
+        self.eof = true;
+        match (&self.closing, self.machine.received_close()) {
+            (None, true) => {
+                // A server's peer that has said all: the application still decides when this side closes.
+                Step::Again
+            }
+            // The peer did not wait for the handshake; stock clients do so.
+            (Some(_), _) => Step::Again,
+            (None, false) => self.done(End::Lost(Loss::Eof)),
+        }
+    }
+
+    /// Whether what comes in is thrown away: a server that has closed reads on only so that closing its socket does
+    /// not reset the connection under what it sent.
+    fn discards(&self) -> bool {
+        match &self.closing {
+            None => false,
+            Some(End::Lost(_)) => true,
+            Some(End::Closed { .. }) => self.is_server,
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Data { channel, data } => self.handle_data(channel, data),
+            Event::Empty { channel } => {
+                if let Some(inbox) = self.inboxes.get_mut(usize::from(channel.0)) {
+                    inbox.empty_messages += 1;
+                    wake(&mut inbox.waker);
+                }
+            }
+            Event::HalfClosed { channel } => {
+                debug!(%channel, "the peer closed a channel");
+                if let Some(inbox) = self.inboxes.get_mut(usize::from(channel.0)) {
+                    inbox.ended = true;
+                    wake(&mut inbox.waker);
+                }
+            }
+            Event::Ping => self.pings += 1,
+            Event::Closed(reason) => self.handle_peer_close(reason),
+            Event::Dropped(dropped @ (Dropped::NotRead { .. } | Dropped::AfterClose { .. })) => {
+                debug!(%dropped, "dropped a message");
+            }
+            Event::Dropped(dropped) => warn!(%dropped, "dropped a message"),
+            _ => {}
+        }
+    }
+
+    fn handle_data(&mut self, channel: ChannelId, data: BytesMut) {
+        let discards = self.discards();
+        let Some(inbox) = self.inboxes.get_mut(usize::from(channel.0)) else { return };
+        inbox.received += data.len() as u64;
+        self.clock.on_data(Instant::now());
+        if discards || inbox.discard {
+            return;
+        }
+        self.queued += data.len();
+        inbox.push(data);
+        wake(&mut inbox.waker);
+    }
+
+    fn handle_peer_close(&mut self, reason: CloseReason) {
+        debug!(%reason, "the peer closed");
+        if !self.is_server && self.closing.is_none() {
+            // The machine has answered already.
+            self.closing = Some(End::Closed { by: Side::Peer, reason: reason.clone() });
+            self.clock.on_closing(Instant::now());
+        }
+        self.peer_close = Some(reason);
+        self.wake_readers();
+    }
+
+    fn fail(&mut self, violation: Violation) {
+        if self.closing.is_none() {
+            warn!(%violation, code = %violation.close_code(), "the peer broke the protocol");
+            self.closing = Some(End::Lost(Loss::Violation(violation)));
+            self.clock.on_closing(Instant::now());
+            self.wake_all();
+        }
+        self.input.clear();
+    }
+
+    /// The next deadline.
+    pub(super) fn next_deadline(&self) -> Option<(Instant, Due)> {
+        self.clock.next(Situation {
+            blocked: self.blocked,
+            paused: self.paused,
+            closing: self.closing.is_some(),
+            half_closed: self.machine.received_close() || self.eof,
+        })
+    }
+
+    /// A deadline has passed.
+    pub(super) fn handle_due(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Ping => {
+                self.machine.ping(&[]);
+                self.clock.on_pinged(now);
+            }
+            Due::UnsolicitedPong => {
+                self.machine.unsolicited_pong();
+                self.clock.on_ponged(now);
+            }
+            Due::Idle(after) => {
+                debug!(?after, "closing an idle connection");
+                let reason = CloseReason::new(CloseCode::GOING_AWAY, "idle timeout");
+                self.begin_close(&reason, End::Lost(Loss::Idle(after)));
+                self.wake_all();
+            }
+            Due::DeadPeer(after) => {
+                debug!(?after, "the peer is dead");
+                self.finish(End::Lost(Loss::DeadPeer(after)));
+            }
+            Due::WriteTimeout(after) => self.finish(End::Lost(Loss::WriteTimeout(after))),
+            Due::CloseTimeout => self.handle_close_timeout(now),
+        }
+    }
+
+    fn handle_close_timeout(&mut self, now: Instant) {
+        let Some(closing) = self.closing.clone() else { return };
+        let patient = match (&closing, &self.probe) {
+            (End::Lost(_), _) => false,
+            _ if self.blocked => true,
+            (_, Some(probe)) => probe.unsent().is_some_and(|bytes| bytes > 0),
+            // Without a probe a sign of life is all there is to go by.
+            (_, None) => self.clock.received_while_closing(),
+        };
+        if patient {
+            self.clock.on_closing(now);
+        } else {
+            debug!("the peer did not complete the close handshake");
+            self.finish(closing);
+        }
+    }
+
+    // ---- the handles' side ----
+
+    pub(super) fn poll_chunk(&mut self, channel: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
+        let Some(inbox) = self.inboxes.get_mut(channel) else { return Poll::Ready(Ok(None)) };
+        if let Some(data) = inbox.pop() {
+            self.queued -= data.len();
+            self.resume();
+            return Poll::Ready(Ok(Some(data)));
+        }
+        if inbox.ended {
+            return Poll::Ready(Ok(None));
+        }
+        match (&self.peer_close, &self.closing, &self.end) {
+            (Some(reason), _, _) if reason.is_normal() || (self.is_server && reason.code.is_none()) => {
+                Poll::Ready(Ok(None))
+            }
+            (Some(reason), _, _) => Poll::Ready(Err(ReadError::Closed(reason.clone()))),
+            (None, Some(End::Lost(loss)), _) | (None, _, Some(End::Lost(loss))) => {
+                Poll::Ready(Err(ReadError::Lost(loss.clone())))
+            }
+            (None, _, Some(End::Closed { .. })) => Poll::Ready(Ok(None)),
+            (None, Some(End::Closed { .. }), None) if self.is_server => Poll::Ready(Ok(None)),
+            (None, _, None) => {
+                inbox.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn poll_send(
+        &mut self,
+        channel: ChannelId,
+        payload: &mut Option<Bytes>,
+        cx: &mut Context<'_>,
+        write: &Waker,
+        handle: u64,
+    ) -> Poll<Result<(), WriteError>> {
+        ready!(self.poll_room(channel, cx, write, handle))?;
+        let payload = payload.take().unwrap_or_default();
+        let len = payload.len();
+        self.machine.send(channel, payload)?;
+        if let Some(sent) = self.sent.get_mut(usize::from(channel.0)) {
+            *sent += len as u64;
+        }
+        if len > 0 {
+            self.clock.on_data(Instant::now());
+        }
+        self.transmit(write);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when a message would be taken now.
+    pub(super) fn poll_room(
+        &mut self,
+        channel: ChannelId,
+        cx: &mut Context<'_>,
+        write: &Waker,
+        handle: u64,
+    ) -> Poll<Result<(), WriteError>> {
+        self.writable(channel)?;
+        if self.machine.outbox().len() >= self.limits.send_buffer {
+            self.transmit(write);
+            self.writable(channel)?;
+            if self.machine.outbox().len() >= self.limits.send_buffer {
+                self.wakers.wait_to_write(handle, cx.waker());
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn writable(&self, channel: ChannelId) -> Result<(), WriteError> {
+        match (&self.end, &self.closing) {
+            (Some(End::Lost(loss)), _) | (None, Some(End::Lost(loss))) => Err(WriteError::Lost(loss.clone())),
+            (Some(End::Closed { .. }), _) => Err(WriteError::Refused(wsstream_proto::connection::SendError::Closing)),
+            _ => Ok(self.machine.may_send(channel)?),
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, write: &Waker, handle: u64) -> Poll<Result<(), WriteError>> {
+        self.transmit(write);
+        if let Some(End::Lost(loss)) = self.end.as_ref().or(self.closing.as_ref()) {
+            return Poll::Ready(Err(WriteError::Lost(loss.clone())));
+        }
+        if self.blocked {
+            self.wakers.wait_to_write(handle, cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn half_close(&mut self, channel: ChannelId, write: &Waker) -> Result<(), WriteError> {
+        if let Some(End::Lost(loss)) = self.end.as_ref().or(self.closing.as_ref()) {
+            return Err(WriteError::Lost(loss.clone()));
+        }
+        self.machine.half_close(channel)?;
+        self.transmit(write);
+        Ok(())
+    }
+
+    /// Begins an orderly close, behind everything that was sent.
+    pub(super) fn shutdown(&mut self, reason: &CloseReason, write: &Waker) {
+        let end = match &self.peer_close {
+            Some(first) => End::Closed { by: Side::Peer, reason: first.clone() },
+            None => End::Closed { by: Side::Local, reason: reason.clone() },
+        };
+        self.begin_close(reason, end);
+        if self.is_server {
+            self.discard_all();
+            self.wake_readers();
+        }
+        self.transmit(write);
+        self.wakers.wake_driver();
+    }
+
+    fn begin_close(&mut self, reason: &CloseReason, end: End) {
+        if self.end.is_none() && self.closing.is_none() {
+            self.machine.close(reason);
+            self.closing = Some(end);
+            self.clock.on_closing(Instant::now());
+        }
+    }
+
+    pub(super) fn add_handle(&mut self) {
+        self.handles += 1;
+    }
+
+    pub(super) fn drop_handle(&mut self, write: &Waker) {
+        self.handles -= 1;
+        if self.handles > 0 || self.end.is_some() || self.closing.is_some() {
+            return;
+        }
+        match &self.peer_close {
+            // The peer was done, and so is the application.
+            Some(reason) => self.shutdown(&CloseReason { code: reason.code, reason: String::new() }, write),
+            None => {
+                let code = if self.is_server { CloseCode::INTERNAL } else { CloseCode::GOING_AWAY };
+                debug!(%code, "closing a connection that was dropped");
+                self.begin_close(&CloseReason::new(code, "session abandoned"), End::Lost(Loss::Abandoned));
+                self.transmit(write);
+                self.wakers.wake_driver();
+            }
+        }
+    }
+
+    /// Takes the reading side of a channel; `None` when it is taken or does not exist.
+    pub(super) fn take_reader(&mut self, channel: usize) -> Option<()> {
+        let inbox = self.inboxes.get_mut(channel)?;
+        (!std::mem::replace(&mut inbox.taken, true)).then_some(())
+    }
+
+    pub(super) fn drop_reader(&mut self, channel: usize) {
+        if let Some(inbox) = self.inboxes.get_mut(channel) {
+            inbox.discard = true;
+            inbox.waker = None;
+            self.queued -= inbox.clear();
+            self.resume();
+        }
+    }
+
+    /// Readers that nobody took will never be taken: the handle that gives them is gone.
+    pub(super) fn drop_untaken_readers(&mut self) {
+        for channel in 0..self.inboxes.len() {
+            if self.inboxes.get(channel).is_some_and(|inbox| !inbox.taken) {
+                self.drop_reader(channel);
+            }
+        }
+    }
+
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match &self.end {
+            Some(end) => Poll::Ready(end.clone()),
+            None => self.wait_for_end(cx),
+        }
+    }
+
+    /// Ready once the peer has closed, or the connection is lost or closing for any reason but our shutdown.
+    pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match (&self.peer_close, &self.closing, &self.end) {
+            (Some(reason), _, None) => Poll::Ready(End::Closed { by: Side::Peer, reason: reason.clone() }),
+            (_, Some(lost @ End::Lost(_)), None) => Poll::Ready(lost.clone()),
+            (_, _, Some(end)) => Poll::Ready(end.clone()),
+            _ => self.wait_for_end(cx),
+        }
+    }
+
+    fn wait_for_end<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        // Waiters that were dropped leave their waker behind; there are few, and a task is not entered twice.
+        self.end_waiters.retain(|waker| !waker.will_wake(cx.waker()));
+        self.end_waiters.push_back(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            received: self.inboxes.iter().map(|inbox| inbox.received).collect(),
+            sent: self.sent.clone(),
+            empty_messages: self.inboxes.iter().map(|inbox| inbox.empty_messages).sum(),
+            dropped: self.machine.drop_counts(),
+            waiting: self.queued,
+            pings: self.pings,
+        }
+    }
+
+    // ---- both sides ----
+
+    /// Writes as much of the outbox as the wire takes.
+    fn transmit(&mut self, write: &Waker) {
+        let before = self.machine.outbox().len();
+        if self.end.is_some() || (before == 0 && !self.needs_flush) {
+            return;
+        }
+        let result = self.poll_transmit(&mut Context::from_waker(write));
+        if let Poll::Ready(Err(error)) = result {
+            debug!(%error, "writing failed");
+            let end = match &self.closing {
+                Some(lost @ End::Lost(_)) => lost.clone(),
+                _ => End::Lost(Loss::io(&error)),
+            };
+            return self.finish(end);
+        }
+        let after = self.machine.outbox().len();
+        let was_blocked = std::mem::replace(&mut self.blocked, result.is_pending());
+        if after < before || self.blocked != was_blocked {
+            let now = Instant::now();
+            self.clock.on_written(now);
+            if was_blocked && !self.blocked {
+                self.clock.on_unblocked(now);
+            }
+        }
+        if self.blocked && !was_blocked {
+            // The driver's deadlines have changed.
+            self.wakers.wake_driver();
+        }
+        if (before >= self.limits.send_buffer && after < self.limits.send_buffer) || (was_blocked && !self.blocked) {
+            self.wakers.wake_writers();
+        }
+    }
+
+    fn poll_transmit(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let Some(io) = self.io.as_mut() else { return Poll::Ready(Ok(())) };
+        while !self.machine.outbox().is_empty() {
+            let n = ready!(poll_write_buf(Pin::new(io), cx, self.machine.outbox()))?;
+            if n == 0 {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            self.needs_flush = true;
+        }
+        if self.needs_flush {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Room was made in the receive buffer.
+    fn resume(&mut self) {
+        if self.paused && self.queued < self.limits.receive_buffer {
+            self.wakers.wake_driver();
+        }
+    }
+
+    fn discard_all(&mut self) {
+        for inbox in &mut self.inboxes {
+            self.queued -= inbox.clear();
+        }
+    }
+
+    /// The connection is over: nothing more is read or written.
+    pub(super) fn finish(&mut self, end: End) {
+        if self.end.is_none() {
+            debug!(%end, "connection ended");
+            self.end = Some(end);
+            self.io = None;
+            self.input = BytesMut::new();
+            self.machine.outbox().clear();
+            self.blocked = false;
+            self.grant.resize(0);
+            self.wake_all();
+        }
+    }
+
+    fn wake_readers(&mut self) {
+        for inbox in &mut self.inboxes {
+            wake(&mut inbox.waker);
+        }
+        self.end_waiters.drain(..).for_each(Waker::wake);
+    }
+
+    fn wake_all(&mut self) {
+        self.wake_readers();
+        self.wakers.wake_writers();
+        self.wakers.wake_driver();
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn ready_or_wait<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}

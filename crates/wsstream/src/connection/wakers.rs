@@ -1,0 +1,69 @@
+//! One waker for the wire that wakes everybody who waits for it.
+//!
+//! An IO object remembers one task. Here a writer may be the last to have polled the wire and then be dropped; the
+//! driver would never hear that the wire is ready again. So the wire is always polled with this shared waker.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+#[derive(Debug, Default)]
+struct Waiting {
+    driver: Option<Waker>,
+    /// Handles that wait for room, by the handle's number.
+    writers: Vec<(u64, Waker)>,
+}
+
+/// The driver and the writers of one connection, as far as they wait.
+#[derive(Debug, Default)]
+pub(super) struct Wakers(Mutex<Waiting>);
+
+impl Wakers {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut waiting = self.waiting();
+        match &mut waiting.driver {
+            Some(driver) => driver.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    pub(super) fn wait_to_write(&self, handle: u64, waker: &Waker) {
+        let mut waiting = self.waiting();
+        match waiting.writers.iter_mut().find(|(number, _)| *number == handle) {
+            Some((_, old)) => old.clone_from(waker),
+            None => waiting.writers.push((handle, waker.clone())),
+        }
+    }
+
+    pub(super) fn forget_writer(&self, handle: u64) {
+        self.waiting().writers.retain(|(number, _)| *number != handle);
+    }
+
+    pub(super) fn wake_driver(&self) {
+        let driver = self.waiting().driver.clone();
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_writers(&self) {
+        let writers = std::mem::take(&mut self.waiting().writers);
+        for (_, waker) in writers {
+            waker.wake();
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_driver();
+        self.wake_writers();
+    }
+}

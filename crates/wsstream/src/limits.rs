@@ -1,0 +1,145 @@
+//! Every limit and deadline of a connection, with its default and the reason for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How much one connection may hold and take, in bytes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest message taken. Default 16 MiB: the Java client sends 15 MiB in one frame. A longer one ends the
+    /// connection with Close 1009. Raw messages are handed on as they arrive and never sit in memory whole.
+    pub max_message: u64,
+    /// What may wait in all channels together for its readers. Default 1 MiB: enough that resizes, CLOSE and pings
+    /// behind a stalled stdin still come in; beyond it the connection reads nothing more and TCP pushes back.
+    pub receive_buffer: usize,
+    /// What may wait for the wire before a writer has to wait. Default 32 KiB: measured, more than about 64 KiB in one
+    /// system call is slower; one message is always taken when less than this waits.
+    pub send_buffer: usize,
+    /// Where the bytes of unfinished base64 messages come from (they must be whole before any of it is delivered).
+    /// Share one among the connections of a server. Default: 64 MiB of its own.
+    pub partial_messages: MemoryBudget,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: 16 << 20,
+            receive_buffer: 1 << 20,
+            send_buffer: 32 << 10,
+            partial_messages: MemoryBudget::new(64 << 20),
+        }
+    }
+}
+
+/// The clocks of one connection. `None` switches one off.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Ping the peer when nothing came from it for this long. Default 30 s: middleboxes cut silent connections from
+    /// 60 s on, and most clients send no pings of their own.
+    pub ping_interval: Option<Duration>,
+    /// Give the peer up when nothing at all came from it for this long although this side is not waiting to write.
+    /// Default 90 s: three pings. While this side *is* waiting to write, a peer that does not read cannot answer a
+    /// ping either, and TCP decides whether it lives.
+    pub dead_peer: Option<Duration>,
+    /// End the connection when no data went either way for this long; pings do not count. Default 4 hours, as the
+    /// kubelet's `--streaming-connection-idle-timeout`.
+    pub idle: Option<Duration>,
+    /// Give up when the wire took nothing of what waits for this long; each byte taken starts it afresh. Default
+    /// `None`: a slow reader is never cut.
+    pub write: Option<Duration>,
+    /// How long to wait for the peer's Close after ours. It runs only while nothing of ours is unsent and starts
+    /// afresh on progress. Default 30 s.
+    pub close: Duration,
+    /// While the receive buffer is full nothing is read, so no ping is answered: send an unasked pong this often, so
+    /// that client-go (61 s) does not give up. Default 30 s.
+    pub unsolicited_pong: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            ping_interval: Some(Duration::from_secs(30)),
+            dead_peer: Some(Duration::from_secs(90)),
+            idle: Some(Duration::from_secs(4 * 60 * 60)),
+            write: None,
+            close: Duration::from_secs(30),
+            unsolicited_pong: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A number of bytes that several connections share. Cloning gives another handle to the same budget.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget(Arc<AtomicUsize>);
+
+impl MemoryBudget {
+    /// A budget of `bytes`.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// What is left, in bytes.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        Grant { budget: self.clone(), held: 0 }
+    }
+}
+
+/// What one connection holds of a budget; gives it back when dropped.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    budget: MemoryBudget,
+    held: usize,
+}
+
+impl Grant {
+    /// Holds exactly `want` bytes from now on. False: there is not so much left, and nothing changed.
+    pub(crate) fn resize(&mut self, want: usize) -> bool {
+        if want <= self.held {
+            self.budget.0.fetch_add(self.held - want, Ordering::Relaxed);
+        } else {
+            let more = want - self.held;
+            let taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
+            if taken.is_err() {
+                return false;
+            }
+        }
+        self.held = want;
+        true
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_never_exceeds_its_budget_and_returns_everything() {
+        let budget = MemoryBudget::new(100);
+        let mut one = budget.grant();
+        let mut two = budget.grant();
+        assert!(one.resize(60));
+        assert!(!two.resize(50));
+        assert!(two.resize(40));
+        assert_eq!(budget.available(), 0);
+        assert!(one.resize(10));
+        drop(two);
+        assert_eq!(budget.available(), 90);
+        drop(one);
+        assert_eq!(budget.available(), 100);
+    }
+}

@@ -1,0 +1,207 @@
+//! The streams of one command as a handler sees them, whatever carries them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use wsstream_proto::terminal_size::{Decoder, TerminalSize};
+
+use crate::connection::{self, ChannelReader, ChannelWriter};
+
+/// The streams that the client asked for. *Not requested* is `None`; a stream that is requested and *at its end* is
+/// there and says so.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Streams {
+    /// What the client types or pipes in.
+    pub stdin: Option<Input>,
+    /// What the command prints.
+    pub stdout: Option<Output>,
+    /// What the command complains about; never with a terminal, which has one output.
+    pub stderr: Option<Output>,
+    /// Sizes of the client's terminal; there exactly when a terminal was asked for.
+    pub resize: Option<Resizes>,
+    /// Tells when the client is gone.
+    pub disconnect: Disconnect,
+}
+
+impl Streams {
+    pub(super) fn new(disconnect: Disconnect) -> Self {
+        Self { stdin: None, stdout: None, stderr: None, resize: None, disconnect }
+    }
+}
+
+/// The command's standard input.
+#[derive(Debug)]
+pub struct Input(ChannelReader);
+
+impl Input {
+        pub(super) fn new(reader: ChannelReader) -> Self {
+        Self(reader)
+    }
+
+    /// The next bytes, never empty, or `None` at the end of input: the client closed stdin (v5), or the connection in
+    /// good order. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection was lost: what was read is not all of the input.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        Ok(self.0.chunk().await?)
+    }
+}
+
+impl AsyncRead for Input {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+/// One of the command's outputs. Closing or dropping it tells the client nothing; the status does.
+#[derive(Debug)]
+pub struct Output(ChannelWriter);
+
+impl Output {
+        pub(super) fn new(writer: ChannelWriter) -> Self {
+        Self(writer)
+    }
+
+    /// Sends `data` as one message, without copying it when it is long. Resolves when it is queued whole, which waits
+    /// for a client that reads slowly; what is queued is delivered before the status. Cancel-safe: dropped, it was sent
+    /// whole or not at all.
+    ///
+    /// Keep `data` to 32 KiB: more in one write is slower, and some clients take no more. Empty data is not sent: to
+    /// a client it would be a ready signal.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost or closing.
+    pub async fn send(&mut self, data: Bytes) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        Ok(self.0.send(data).await?)
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+}
+
+/// Tells when the client has closed the connection or the connection is lost.
+#[derive(Debug, Clone)]
+pub struct Disconnect(connection::Disconnect);
+
+impl Disconnect {
+        pub(super) fn new(disconnect: connection::Disconnect) -> Self {
+        Self(disconnect)
+    }
+
+    /// Waits for it. A client that has closed in good order may still take output and the status. Cancel-safe;
+    /// resolves at once afterwards.
+    pub async fn wait(&self) -> connection::End {
+        self.0.wait().await
+    }
+}
+
+/// How many sizes wait for a handler that does not take them. Two matter: kubectl's attach sends a size that is one too
+/// large and then the right one, to force a redraw, and both must arrive.
+const MAX_SIZES: usize = 8;
+
+#[derive(Debug, Default)]
+struct Sizes {
+    waiting: VecDeque<TerminalSize>,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    sizes: Mutex<Sizes>,
+    changed: Notify,
+}
+
+/// Sizes of the client's terminal, in order. When the handler falls behind, the oldest are forgotten: the newest wins.
+pub struct Resizes(Arc<Queue>);
+
+impl Resizes {
+    /// The next size, or `None` when no more will come. Cancel-safe.
+    pub async fn next(&mut self) -> Option<TerminalSize> {
+        loop {
+            let changed = self.0.changed.notified();
+            {
+                let mut sizes = self.0.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+                match sizes.waiting.pop_front() {
+                    Some(size) => return Some(size),
+                    None if sizes.ended => return None,
+                    None => {}
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+impl fmt::Debug for Resizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resizes")
+    }
+}
+
+/// Decodes the resize channel. It never waits for the handler, so the channel never fills the receive buffer.
+pub(super) struct ResizePump {
+    reader: ChannelReader,
+    decoder: Decoder,
+    queue: Arc<Queue>,
+}
+
+impl ResizePump {
+    pub(super) fn new(reader: ChannelReader) -> (Self, Resizes) {
+        let queue = Arc::new(Queue::default());
+        let resizes = Resizes(Arc::clone(&queue));
+        (Self { reader, decoder: Decoder::new(), queue }, resizes)
+    }
+
+    /// Runs until the channel ends.
+    pub(super) async fn run(&mut self) {
+        while let Ok(Some(chunk)) = self.reader.chunk().await {
+            let before = self.decoder.dropped();
+            {
+                let mut sizes = self.queue.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+                for size in self.decoder.push(&chunk) {
+                    if sizes.waiting.len() == MAX_SIZES {
+                        sizes.waiting.pop_front();
+                    }
+                    sizes.waiting.push_back(size);
+                }
+            }
+            let dropped = self.decoder.dropped() - before;
+            if dropped > 0 {
+                tracing::debug!(dropped, "dropped malformed or out-of-range terminal sizes");
+            }
+            self.queue.changed.notify_one();
+        }
+        self.queue.sizes.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.queue.changed.notify_one();
+    }
+
+    /// Sizes that were malformed or out of range.
+    pub(super) fn dropped(&self) -> u64 {
+        self.decoder.dropped()
+    }
+}
