@@ -1,2 +1,102 @@
-//! Under construction.
-fn main() {}
+//! `cargo xtask`: every helper command of the workspace, one verb each.
+//!
+//! The commands are Rust and not shell so that they share one way to run a program, one way to report
+//! (`N passed, N failed, N skipped` is the last line, and the exit status is 1 when anything failed) and one
+//! rule for a tool that is missing: a loud skip on a developer's machine, a failure where `CI=true`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{
+    docs, examples, interop, layers, licences, lint, msrv, payload, publish, readme, report::Totals, wasm,
+    workspace::Workspace,
+};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Helper commands of the wsstream workspace")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Format, clippy, rustdoc and licences, warnings denied
+    Lint,
+    /// Who may import whom: the rules of ARCHITECTURE.md
+    Layers,
+    /// The licence of every dependency against deny.toml
+    Licences,
+    /// rustdoc of the workspace, warnings denied
+    Docs,
+    /// The stated minimum Rust version against the dependencies, and by that toolchain where it is installed
+    Msrv,
+    /// wsstream-proto for wasm32, where that target is installed
+    Wasm,
+    /// A dry run of publishing every crate
+    PublishCheck {
+        /// Accept uncommitted changes (never in CI)
+        #[arg(long)]
+        allow_dirty: bool,
+    },
+    /// Build and run every example; each stays under 60 lines
+    Examples,
+    /// Run the commands of the README's tour
+    Readme,
+    /// Real clients (kubectl, Python, kube-rs, our own) against the binary
+    Interop(interop::Args),
+    /// Everything above, with the full tier of the real clients
+    Full,
+    /// Write the test pattern to stdout (the remote side of interop cases)
+    #[command(hide = true)]
+    Emit(payload::Emit),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Verb::Emit(emit) = args.verb {
+        return emit.run();
+    }
+    match run(args.verb) {
+        Ok(totals) => {
+            println!("{totals}");
+            if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // The closing line stays the last line, whatever went wrong before the first case.
+            println!("0 passed, 1 failed, 0 skipped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<Totals> {
+    let workspace = Workspace::find()?;
+    let mut totals = Totals::default();
+    match verb {
+        Verb::Lint => lint::run(&workspace, &mut totals),
+        Verb::Layers => layers::run(&workspace, &mut totals),
+        Verb::Licences => licences::run(&workspace, &mut totals),
+        Verb::Docs => docs::run(&workspace, &mut totals),
+        Verb::Msrv => msrv::run(&workspace, &mut totals),
+        Verb::Wasm => wasm::run(&workspace, &mut totals),
+        Verb::PublishCheck { allow_dirty } => publish::run(&workspace, allow_dirty, &mut totals),
+        Verb::Examples => examples::run(&workspace, &mut totals),
+        Verb::Readme => readme::run(&workspace, &mut totals),
+        Verb::Interop(args) => interop::run(&workspace, &args, &mut totals)?,
+        Verb::Full => {
+            lint::run(&workspace, &mut totals);
+            layers::run(&workspace, &mut totals);
+            msrv::run(&workspace, &mut totals);
+            wasm::run(&workspace, &mut totals);
+            publish::run(&workspace, false, &mut totals);
+            examples::run(&workspace, &mut totals);
+            readme::run(&workspace, &mut totals);
+            interop::run(&workspace, &interop::Args::full(), &mut totals)?;
+        }
+        Verb::Emit(_) => {}
+    }
+    Ok(totals)
+}

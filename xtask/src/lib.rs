@@ -1,0 +1,18 @@
+//! The helper commands behind `cargo xtask`, as a library so that tests can call them too.
+
+// `value["key"]` on a JSON value yields null where the key is missing; nothing else is indexed here.
+#![allow(clippy::indexing_slicing)]
+
+pub mod docs;
+pub mod examples;
+pub mod interop;
+pub mod layers;
+pub mod licences;
+pub mod lint;
+pub mod msrv;
+pub mod payload;
+pub mod publish;
+pub mod readme;
+pub mod report;
+pub mod wasm;
+pub mod workspace;

@@ -1,0 +1,40 @@
+//! Everything that reads the sources and runs none of them.
+
+use crate::{
+    docs, licences,
+    report::{Outcome, Totals},
+    workspace::{Workspace, show, which},
+};
+
+/// `cargo xtask lint`.
+pub fn run(workspace: &Workspace, totals: &mut Totals) {
+    totals.case("lint: format", || show(&mut workspace.cargo(&["fmt", "--all", "--check"])));
+    totals.case("lint: format of interop/kube-rs", || {
+        show(&mut workspace.cargo(&["fmt", "--manifest-path", "interop/kube-rs/Cargo.toml", "--check"]))
+    });
+    totals.case("lint: clippy", || {
+        show(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    // The small library user's builds: what only compiles with everything switched on is broken for them.
+    for features in [
+        &["--no-default-features"][..],
+        &["--no-default-features", "--features", "client"],
+        &["--no-default-features", "--features", "server"],
+    ] {
+        totals.case(&format!("lint: clippy of wsstream {}", features.join(" ")), || {
+            let mut args = vec!["clippy", "-p", "wsstream"];
+            args.extend(features);
+            args.extend(["--", "-D", "warnings"]);
+            show(&mut workspace.cargo(&args))
+        });
+    }
+    docs::run(workspace, totals);
+    licences::run(workspace, totals);
+    totals.case("lint: cargo deny", || {
+        if which("cargo-deny").is_none() {
+            // Not a hole: `licences` above has checked the same list, only advisories and bans are left out.
+            return Outcome::Skipped("cargo-deny is not installed: cargo install cargo-deny".into());
+        }
+        show(&mut workspace.cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]))
+    });
+}
