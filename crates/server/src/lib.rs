@@ -1,13 +1,53 @@
-//! Under construction: signatures first.
-#![allow(unused, clippy::unimplemented)]
+//! A server that stock `kubectl` takes for a Kubernetes API server, with this machine, supervised commands or your own
+//! [`Target`](target::Target)s as pods: `exec`, `attach`, `cp`, `logs`, `get pods`.
+//!
+//! # Embedding
+//!
+//! [`Api`] is an axum router; serve it over HTTP/1.1 as any other and wait for its sessions at the end:
+//!
+//! ```no_run
+//! use std::{sync::Arc, time::Duration};
+//! use wsstream_server::{Api, Container, Pod, Pods, auth::{BearerTokens, Token}, target::HostTarget};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pods = Pods::new();
+//!     let host = HostTarget::new("host", "host", Default::default());
+//!     pods.add(Pod::new("host").container(Container::new("host", Arc::new(host))))?;
+//!     let token = Token::new(std::env::var("TOKEN")?).ok_or("TOKEN is empty")?;
+//!     let api = Api::new(pods, BearerTokens::new([token]));
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:7443").await?;
+//!     let interrupted = async { _ = tokio::signal::ctrl_c().await };
+//!     axum::serve(listener, api.router()).with_graceful_shutdown(interrupted).await?;
+//!     api.sessions().drain(Duration::from_secs(10)).await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Server`] adds what a program of its own needs: TLS with a generated certificate, a kubeconfig, limits on
+//! connections and handshakes, and an orderly end. [`Config`] describes all of it in values that a file or flags can
+//! fill.
+//!
+//! # What is logged
+//!
+//! `tracing` events. At `info`: one line when a session starts and one when it has ended (session, kind, namespace, pod,
+//! container, user, peer, report), one for each request refused by authentication. At `warn`: sessions that were cut,
+//! the connection limit, shortages, secrets that others can read. At `debug`: what a client did wrong below HTTP.
+//! Never: tokens, queries, commands.
 
+pub mod api;
+pub mod auth;
 pub mod config;
+pub mod kubeconfig;
 pub mod limits;
+mod net;
 pub mod pod;
 pub mod serve;
 pub mod target;
+pub mod tls;
 
+pub use api::Api;
 pub use config::{Config, ConfigError, ContainerSpec, Kind, PodSpec};
 pub use limits::Limits;
-pub use pod::{Container, Pod, Pods};
+pub use pod::{Container, Pod, PodError, Pods};
 pub use serve::{Bound, ServeError, Server, ServerOptions, TlsSource, TokenSource};

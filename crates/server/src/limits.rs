@@ -1,9 +1,53 @@
-//! Under construction.
-/// Every bound of the server, with its default.
+//! Every bound of the server in one place, each with its default and its reason, so that an operator can read what a
+//! hostile or broken client may cost at most.
+
+use std::time::Duration;
+
+/// Bounds of one server. Start from [`Limits::default`] and assign the fields that should differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How long sessions may go on after shutdown was asked for. Default 10 s.
-    pub drain: std::time::Duration,
+    /// Connections open at once, upgraded sessions included; further ones wait in the kernel's accept queue.
+    /// Default 1024: the usual soft limit on file descriptors, of which a session takes four to six, is raised by
+    /// service managers to many times that; where it is not, `accept` fails with `EMFILE` and is retried.
+    pub connections: usize,
+    /// How long a TLS handshake may take. Default 10 s: several round trips over a bad link, short for a flood.
+    pub tls_handshake: Duration,
+    /// How long a request head may take, and how long an idle keep-alive connection is held. Default 10 s.
+    pub header_read: Duration,
+    /// Bytes of one request head, at least 8192. Default 128 KiB: the argv of an exec travels in the URL, which the
+    /// `http` crate caps at 64 KiB; headers (tokens, offers) get as much again.
+    pub header_bytes: usize,
+    /// Silence before TCP keep-alive probes start. Default 30 s: below the usual 60 s of middleboxes.
+    pub keepalive_idle: Duration,
+    /// Time between keep-alive probes. Default 10 s.
+    pub keepalive_interval: Duration,
+    /// Unanswered probes before the connection is given up. Default 3: a vanished peer is noticed after a minute.
+    pub keepalive_probes: u32,
+    /// How long to wait before accepting again after an error such as `EMFILE`. Default 100 ms: long enough not to
+    /// spin, short enough not to be noticed.
+    pub accept_pause: Duration,
+    /// How long open sessions and requests may go on after shutdown was asked for; then they are cut. Default 10 s:
+    /// the time a command gets between SIGTERM and SIGKILL.
+    pub drain: Duration,
 }
-impl Default for Limits { fn default() -> Self { unimplemented!() } }
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            tls_handshake: Duration::from_secs(10),
+            header_read: Duration::from_secs(10),
+            header_bytes: 128 * 1024,
+            keepalive_idle: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_probes: 3,
+            accept_pause: Duration::from_millis(100),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Changes kept for watchers that resume or lag; one that is further behind is told to list again. At a few hundred
+/// bytes per change this is well under a megabyte.
+pub(crate) const WATCH_HISTORY: usize = 1024;

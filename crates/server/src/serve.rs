@@ -1,81 +1,328 @@
-//! Under construction.
-use std::{future::Future, net::SocketAddr, path::{Path, PathBuf}};
-use crate::{Limits, Pods};
+//! The server around the [`Api`](crate::api::Api): listeners, TLS, HTTP and an orderly end.
+
+mod accept;
+mod http;
+
+use crate::{
+    Limits, Pods,
+    api::{Api, Drained},
+    auth::{BearerTokens, Token, TokenFileError},
+    kubeconfig::{Kubeconfig, KubeconfigError},
+    tls::{self, Certificate, TlsError},
+};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Where `wsstream serve` listens when nobody says.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
 /// What the program needs to serve. Start from [`ServerOptions::new`] and assign fields.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// Addresses to listen on. Default: `127.0.0.1:7443`.
+    /// Addresses to listen on, at least one; port 0 takes a free one. Default: [`DEFAULT_LISTEN`].
     pub listen: Vec<SocketAddr>,
     /// Where the certificate comes from. Default: generated.
     pub tls: TlsSource,
     /// Where the bearer tokens come from. Default: one random token.
     pub tokens: TokenSource,
-    /// Where to write the kubeconfig; `None` writes none.
+    /// Where to write the kubeconfig; `None` (the default) writes none.
     pub kubeconfig: Option<PathBuf>,
     /// What is served.
     pub pods: Pods,
     /// Bounds.
     pub limits: Limits,
 }
+
 impl ServerOptions {
-    /// Loopback, a generated certificate, a random token, no kubeconfig.
-    pub fn new(pods: Pods) -> Self { unimplemented!() }
+    /// Loopback, a generated certificate, a random token, no kubeconfig, default limits.
+    pub fn new(pods: Pods) -> Self {
+        Self {
+            listen: vec![DEFAULT_LISTEN],
+            tls: TlsSource::Generated,
+            tokens: TokenSource::Generated,
+            kubeconfig: None,
+            pods,
+            limits: Limits::default(),
+        }
+    }
 }
-/// The certificate.
+
+/// Where the certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsSource {
-    /// ECDSA P-256, made at start; the kubeconfig carries it.
+    /// ECDSA P-256, made at start; the kubeconfig carries what to trust.
     Generated,
     /// PEM files.
     Files {
-        /// Certificate chain.
+        /// Certificate chain, leaf first.
         cert: PathBuf,
         /// Private key.
         key: PathBuf,
     },
-    /// Plain HTTP: refused beyond loopback.
+    /// Plain HTTP. Refused beyond loopback: tokens would travel in the clear.
     Insecure,
 }
-/// The tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+
+/// Where the bearer tokens come from.
+#[derive(Debug, Clone)]
 pub enum TokenSource {
     /// One random token, made at start.
     Generated,
     /// One token per line; blank lines and `#` comments are skipped. The first goes into the kubeconfig.
     File(PathBuf),
+    /// These, at least one. The first goes into the kubeconfig.
+    Given(Vec<Token>),
 }
-/// Why the server did not start. Display is one line for a person.
-#[derive(Debug)]
-pub struct ServeError(());
-impl std::fmt::Display for ServeError { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { unimplemented!() } }
-impl std::error::Error for ServeError {}
-/// The entry point.
+
+/// Why the server did not start. `Display` is one line for a person and says what to do where we know.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// [`ServerOptions::listen`] is empty.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// Plain HTTP on an address that others can reach.
+    #[error("refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS")]
+    InsecureBeyondLoopback(SocketAddr),
+    /// [`TokenSource::Given`] is empty.
+    #[error("no bearer token given")]
+    NoToken,
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}{}", bind_hint(error))]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The token file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The kubeconfig cannot be written.
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
+}
+
+fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: choose another port",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose another port",
+        _ => "",
+    }
+}
+
+/// The entry point: [`Server::bind`], then [`Bound::run`].
 #[derive(Debug)]
 pub struct Server(());
+
 impl Server {
-    /// Binds, loads or makes the certificate and the token, and writes the kubeconfig once the sockets listen.
-    pub async fn bind(options: ServerOptions) -> Result<Bound, ServeError> { unimplemented!() }
+    /// Listens, loads or makes the certificate and the token, and, once clients can connect, writes the kubeconfig.
+    /// Connections wait in the kernel until [`Bound::run`].
+    ///
+    /// Dropping the future leaves nothing behind but, at most, the kubeconfig.
+    pub async fn bind(options: ServerOptions) -> Result<Bound, ServeError> {
+        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits } = options;
+        if let (TlsSource::Insecure, Some(open)) =
+            (&tls, listen.iter().find(|address| !address.ip().to_canonical().is_loopback()))
+        {
+            return Err(ServeError::InsecureBeyondLoopback(*open));
+        }
+        let tokens = match tokens {
+            TokenSource::Generated => vec![Token::random()],
+            TokenSource::File(path) => Token::read_file(&path)?,
+            TokenSource::Given(tokens) => tokens,
+        };
+        let token = tokens.first().cloned().ok_or(ServeError::NoToken)?;
+        let certificate = match &tls {
+            TlsSource::Generated => {
+                Some(Certificate::generate(&listen.iter().map(SocketAddr::ip).collect::<Vec<_>>())?)
+            }
+            TlsSource::Files { cert, key } => Some(Certificate::load(cert, key)?),
+            TlsSource::Insecure => None,
+        };
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in listen {
+            let fail = |error| ServeError::Listen { address, error };
+            let listener = TcpListener::bind(address).await.map_err(fail)?;
+            addresses.push(listener.local_addr().map_err(fail)?);
+            listeners.push(listener);
+        }
+        let address = *addresses.first().ok_or(ServeError::NoAddress)?;
+        let host = reachable(address);
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{host}");
+        if let Some(path) = &kubeconfig {
+            let name = certificate.as_ref().and_then(|certificate| other_name(certificate, host));
+            let contents = Kubeconfig {
+                server: &url,
+                tls_server_name: name.as_deref(),
+                certificate_authority_pem: certificate.as_ref().map(|c| c.trust_pem.as_str()),
+                token: Some(token.expose()),
+                namespace: &namespace_to_show(&pods),
+            };
+            contents.write(path)?;
+        }
+        let api = Api::new(pods, BearerTokens::new(tokens));
+        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
+    }
 }
-/// A server that listens and does not yet answer.
-#[derive(Debug)]
-pub struct Bound(());
+
+/// Where a client on this machine finds the server.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The name a client must expect when the certificate does not cover the address it connects to.
+fn other_name(certificate: &Certificate, host: SocketAddr) -> Option<String> {
+    if certificate.covers(&host.ip().to_string()) {
+        return None;
+    }
+    let names = [tls::host_name(), Some("localhost".to_owned())];
+    let found = names.into_iter().flatten().find(|name| certificate.covers(name));
+    if found.is_none() {
+        tracing::warn!(
+            address = %host.ip(),
+            "the certificate covers neither this address nor the host name: clients need the kubeconfig's server or \
+             tls-server-name set to a name that it covers"
+        );
+    }
+    found
+}
+
+/// kubectl starts in this namespace: `default`, unless all pods are in one other.
+fn namespace_to_show(pods: &Pods) -> String {
+    let mut names = pods.names().into_iter().map(|(namespace, _)| namespace);
+    match names.next() {
+        Some(first) if names.all(|other| other == first) => first,
+        _ => "default".to_owned(),
+    }
+}
+
+/// A server that listens and does not answer yet.
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    url: String,
+    kubeconfig: Option<PathBuf>,
+    token: Token,
+    certificate: Option<Certificate>,
+    api: Api,
+    limits: Limits,
+}
+
 impl Bound {
     /// The first address.
-    pub fn local_addr(&self) -> SocketAddr { unimplemented!() }
-    /// All addresses.
-    pub fn local_addrs(&self) -> &[SocketAddr] { unimplemented!() }
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses.first().copied().unwrap_or(DEFAULT_LISTEN)
+    }
+
+    /// All addresses, in the order of [`ServerOptions::listen`].
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// `https://127.0.0.1:7443`, as in the kubeconfig.
-    pub fn url(&self) -> &str { unimplemented!() }
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The kubeconfig that was written.
-    pub fn kubeconfig(&self) -> Option<&Path> { unimplemented!() }
-    /// The token in the kubeconfig. Never log it.
-    pub fn token(&self) -> &str { unimplemented!() }
-    /// The PEM of the certificate a client must trust; None for plain HTTP.
-    pub fn certificate_pem(&self) -> Option<&str> { unimplemented!() }
-    /// The pods served: add and remove while running.
-    pub fn pods(&self) -> &Pods { unimplemented!() }
-    /// Serves until `shutdown` resolves, then stops accepting, lets sessions end within `limits.drain` and cuts the rest.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) { unimplemented!() }
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// The first token, as in the kubeconfig. Never log it.
+    pub fn token(&self) -> &str {
+        self.token.expose()
+    }
+
+    /// What a client must trust, in PEM; `None` for plain HTTP.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.certificate.as_ref().map(|certificate| certificate.trust_pem.as_str())
+    }
+
+    /// The pods served: they can be added and removed while the server runs.
+    pub fn pods(&self) -> &Pods {
+        self.api.pods()
+    }
+
+    /// The API served.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Serves until `shutdown` resolves. Then it stops accepting, ends watches and followed logs, gives running sessions
+    /// [`Limits::drain`] to end and cuts the rest.
+    ///
+    /// All tasks have ended when this returns. Dropping the future cuts everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        let Self { listeners, certificate, api, limits, .. } = self;
+        let drain = limits.drain;
+        let cut = CancellationToken::new();
+        let shared = Arc::new(accept::Shared {
+            router: api.router(),
+            tls: certificate.map(|certificate| TlsAcceptor::from(certificate.config)),
+            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            connections: TaskTracker::new(),
+            closing: api.sessions().closing(),
+            cut: cut.clone(),
+            limits,
+        });
+        let _cut_when_dropped = CutOnDrop { cut: cut.clone(), api: api.clone() };
+        // A JoinSet: dropped, it aborts the loops.
+        let mut loops = JoinSet::new();
+        for listener in listeners {
+            loops.spawn(accept::run(listener, shared.clone()));
+        }
+        shutdown.await;
+
+        api.sessions().close();
+        loops.shutdown().await;
+        shared.connections.close();
+        let started = tokio::time::Instant::now();
+        // Connections first: a request on its way may still become a session.
+        if tokio::time::timeout(drain, shared.connections.wait()).await.is_err() {
+            cut.cancel();
+            shared.connections.wait().await;
+        }
+        api.sessions().drain(drain.saturating_sub(started.elapsed())).await
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("addresses", &self.addresses).field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+/// Tasks on a tracker do not end with it: this ends them when `run` is dropped half-way.
+struct CutOnDrop {
+    cut: CancellationToken,
+    api: Api,
+}
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        self.cut.cancel();
+        self.api.sessions().abort();
+    }
 }

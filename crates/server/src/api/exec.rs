@@ -1,0 +1,151 @@
+//! Exec and attach: from a request to a running session.
+//!
+//! GET and POST are the same here, and so are their errors: a client whose WebSocket upgrade is refused tries SPDY by
+//! POST and shows only the second answer.
+
+use super::{
+    Api,
+    answer::Refusal,
+    pods::{Names, names},
+    query::Query,
+    session::Session,
+};
+use crate::{
+    pod::{Container, Pod, PodSnapshot},
+    target::Target,
+};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderMap, header};
+use std::sync::Arc;
+use wsstream::{
+    proto::{
+        status::Status,
+        subprotocol::{REMOTECOMMAND, Subprotocol},
+    },
+    remotecommand::{self, Attacher, ExitCode, Executor, Failure, Streams, server},
+    upgrade::is_websocket,
+};
+
+pub(crate) async fn exec(
+    State(api): State<Api>,
+    path: Names<(String, String)>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let (container, session) = prepare(&api, "exec", path, &request)?;
+    let exec = match server::Exec::accept(&mut request) {
+        Ok(exec) => exec.options(api.session_options()),
+        Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
+    };
+    let response = exec.response().map(|()| Body::empty());
+    let executor = InTarget(container.target);
+    api.sessions().spawn(session.run(async move { exec.serve(executor).await }));
+    Ok(response)
+}
+
+pub(crate) async fn attach(
+    State(api): State<Api>,
+    path: Names<(String, String)>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let (container, session) = prepare(&api, "attach", path, &request)?;
+    let attach = match server::Attach::accept(&mut request) {
+        Ok(attach) => attach.options(api.session_options()),
+        Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
+    };
+    let response = attach.response().map(|()| Body::empty());
+    let attacher = InTarget(container.target);
+    api.sessions().spawn(session.run(async move { attach.serve(attacher).await }));
+    Ok(response)
+}
+
+/// Everything that can be wrong before the upgrade is looked at.
+fn prepare(
+    api: &Api,
+    kind: &'static str,
+    path: Names<(String, String)>,
+    request: &Request,
+) -> Result<(Container, Session), Refusal> {
+    let (namespace, name) = names(path)?;
+    let (pod, snapshot) = find_pod(api, &namespace, &name)?;
+    let container = find_container(&pod, Query::of(request.uri()).text("container"))?.clone();
+    if snapshot.phase.is_over() {
+        let verb = if kind == "exec" { "exec into" } else { "attach to" };
+        let phase = snapshot.phase;
+        return Err(Refusal::bad_request(format!(
+            "cannot {verb} a container in a completed pod; current phase is {phase}"
+        )));
+    }
+    check_upgrade(request.headers())?;
+    refuse_when_closing(api)?;
+    let session = Session::new(api, kind, &snapshot, &container.name, request);
+    Ok((container, session))
+}
+
+/// A session that began now would be cut at once.
+pub(crate) fn refuse_when_closing(api: &Api) -> Result<(), Refusal> {
+    if api.sessions().is_closing() {
+        return Err(Status::service_unavailable("the server is shutting down").into());
+    }
+    Ok(())
+}
+
+pub(crate) fn find_pod(
+    api: &Api,
+    namespace: &str,
+    name: &str,
+) -> Result<(Arc<Pod>, Arc<PodSnapshot>), Refusal> {
+    api.pods().get(namespace, name).ok_or_else(|| Status::not_found("pods", name).into())
+}
+
+/// The container asked for, or the only one.
+pub(crate) fn find_container<'a>(pod: &'a Pod, asked: Option<&str>) -> Result<&'a Container, Refusal> {
+    match (asked, pod.containers.as_slice()) {
+        (Some(asked), all) => all.iter().find(|container| container.name == asked).ok_or_else(|| {
+            Refusal::bad_request(format!("container {asked} is not valid for pod {}", pod.name))
+        }),
+        (None, [only]) => Ok(only),
+        (None, all) => {
+            let choices: Vec<_> = all.iter().map(|container| container.name.as_str()).collect();
+            Err(Refusal::bad_request(format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                pod.name,
+                choices.join(" ")
+            )))
+        }
+    }
+}
+
+/// A plain request and one for another protocol than WebSocket get an answer that says what to send instead.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_websocket(headers) {
+        return Ok(());
+    }
+    let Some(upgrade) = headers.get(header::UPGRADE) else {
+        return Err(Refusal::bad_request("Upgrade request required"));
+    };
+    let names: Vec<_> = REMOTECOMMAND.iter().map(Subprotocol::name).filter(|name| !name.is_empty()).collect();
+    Err(Refusal::bad_request(format!(
+        "cannot upgrade to {:?}: this server takes `Connection: Upgrade`, `Upgrade: websocket` with one of the \
+         subprotocols {} (kubectl 1.30 and later, unless KUBECTL_REMOTE_COMMAND_WEBSOCKETS is false)",
+        upgrade.to_str().unwrap_or("?"),
+        names.join(", ")
+    )))
+}
+
+struct InTarget(Arc<dyn Target>);
+
+impl Executor for InTarget {
+    async fn exec(&self, request: remotecommand::Request, streams: Streams) -> Result<ExitCode, Failure> {
+        self.0.exec(request, streams).await
+    }
+}
+
+impl Attacher for InTarget {
+    async fn attach(&self, request: remotecommand::Request, streams: Streams) -> Result<(), Failure> {
+        self.0.attach(request, streams).await
+    }
+}

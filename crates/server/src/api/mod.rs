@@ -1,0 +1,143 @@
+//! The part of the Kubernetes API that stock clients need for exec, attach and logs, as an axum [`Router`].
+//!
+//! Every error on every path is a `Status` in JSON, whatever the method. Everything but `/healthz`, `/livez` and
+//! `/readyz` is authenticated, unknown paths included, so that an outsider learns nothing from a 404.
+
+mod accept;
+mod answer;
+mod discovery;
+mod exec;
+mod log;
+mod object;
+mod pods;
+mod query;
+mod selector;
+mod session;
+mod sessions;
+mod table;
+mod watch;
+
+pub use sessions::{Drained, Sessions};
+
+use crate::{Pods, auth::Authenticator};
+use answer::Refusal;
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use std::{fmt, net::SocketAddr, sync::Arc};
+use wsstream::{proto::status::Status, remotecommand::server::Options};
+
+/// The API of a set of pods. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pods: Pods,
+    authenticator: Box<dyn Authenticator>,
+    sessions: Sessions,
+    /// One for all sessions, because of the memory budget in it.
+    options: Options,
+}
+
+/// The address a request came from: put it into the request's extensions for the log lines of its session.
+/// `axum::extract::ConnectInfo<SocketAddr>` is looked at as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+impl Api {
+    /// Offers `pods` to whom `authenticator` lets in.
+    pub fn new(pods: Pods, authenticator: impl Authenticator) -> Self {
+        let shared = Shared {
+            pods,
+            authenticator: Box::new(authenticator),
+            sessions: Sessions::new(),
+            options: Options::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The pods on offer.
+    pub fn pods(&self) -> &Pods {
+        &self.shared.pods
+    }
+
+    /// The tasks of the running sessions: to wait for them at shutdown.
+    pub fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    fn session_options(&self) -> Options {
+        self.shared.options.clone()
+    }
+
+    /// The routes. They begin with `/api`, `/apis` and `/version`; the fallback answers 404 with a Status.
+    ///
+    /// Serve them over HTTP/1.1 with upgrades, as `axum::serve` and [`Server`](crate::Server) do.
+    pub fn router(&self) -> Router {
+        let health = Router::new()
+            .route("/healthz", get(discovery::health))
+            .route("/livez", get(discovery::health))
+            .route("/readyz", get(discovery::health));
+        let guarded = Router::new()
+            .route("/version", get(discovery::version))
+            .route("/api", get(discovery::api))
+            .route("/apis", get(discovery::apis))
+            .route("/api/v1", get(discovery::v1))
+            .route("/api/v1/namespaces", get(pods::list_namespaces))
+            .route("/api/v1/namespaces/{namespace}", get(pods::get_namespace))
+            .route("/api/v1/pods", get(pods::list_all))
+            .route("/api/v1/namespaces/{namespace}/pods", get(pods::list_namespaced))
+            .route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pods::get))
+            .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log::get))
+            .route("/api/v1/namespaces/{namespace}/pods/{pod}/exec", get(exec::exec).post(exec::exec))
+            .route("/api/v1/namespaces/{namespace}/pods/{pod}/attach", get(exec::attach).post(exec::attach))
+            .fallback(any(|| async { Refusal::no_such_resource() }))
+            .layer(middleware::from_fn_with_state(self.clone(), authenticate));
+        health
+            .merge(guarded)
+            .method_not_allowed_fallback(|| async {
+                Refusal::from(Status::method_not_allowed(
+                    "the server does not allow this method on the requested resource",
+                ))
+            })
+            .with_state(self.clone())
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { pods, sessions, .. } = &*self.shared;
+        f.debug_struct("Api").field("pods", pods).field("sessions", sessions).finish_non_exhaustive()
+    }
+}
+
+/// Runs before any routing decision that depends on what exists.
+async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let outcome = api.shared.authenticator.authenticate(&head).await;
+    match outcome {
+        Ok(identity) => {
+            head.extensions.insert(identity);
+            next.run(Request::from_parts(head, body)).await
+        }
+        Err(denied) => {
+            let request = Request::from_parts(head, body);
+            tracing::info!(peer = %peer_of(&request), path = request.uri().path(), reason = ?denied, "request refused");
+            Refusal::from(Status::unauthorized(denied.to_string())).into_response()
+        }
+    }
+}
+
+/// For log lines; `-` when the router was not told.
+fn peer_of(request: &Request) -> String {
+    let extensions = request.extensions();
+    let connect_info = extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let peer = extensions.get::<Peer>().map(|peer| peer.0).or(connect_info);
+    peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string())
+}

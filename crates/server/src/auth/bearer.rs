@@ -1,0 +1,217 @@
+//! Bearer tokens. They are kept as SHA-256 digests and all of them are compared in constant time, so that neither a
+//! core dump nor the time of an answer tells one.
+
+use super::{Authenticator, Denied, Identity};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::BoxFuture;
+use http::{header::AUTHORIZATION, request::Parts};
+use rand::RngCore;
+use sha2::{Digest, Sha256};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use thiserror::Error;
+
+/// A secret. `Debug` does not show it; [`Token::expose`] does. Not `PartialEq`: tokens are compared by digest, in
+/// constant time.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token of 256 random bits, in URL-safe base64.
+    pub fn random() -> Self {
+        let mut bytes = [0u8; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        Self(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// Takes a token as typed. `None` when it is empty or holds anything but visible ASCII, which no header can carry.
+    pub fn new(text: impl Into<String>) -> Option<Self> {
+        let text = text.into();
+        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then_some(Self(text))
+    }
+
+    /// The secret itself, for a kubeconfig. Never log it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a token file: one token per line; blank lines and lines that start with `#` are skipped. At least one is
+    /// required. Warns in the log when others than the owner may read the file.
+    pub fn read_file(path: &Path) -> Result<Vec<Self>, TokenFileError> {
+        let fail = |fault| TokenFileError { path: path.to_owned(), fault };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(TokenFileFault::Read(e)))?;
+        crate::tls::warn_if_readable_by_others(path, "token file");
+        let mut tokens = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            tokens.push(Self::new(line).ok_or_else(|| fail(TokenFileFault::Line(index + 1)))?);
+        }
+        if tokens.is_empty() { Err(fail(TokenFileFault::Empty)) } else { Ok(tokens) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// A token file that cannot be used. The text names the file and the line, never a token.
+#[derive(Debug, Error)]
+#[error("token file {path}: {fault}", path = path.display())]
+pub struct TokenFileError {
+    path: PathBuf,
+    fault: TokenFileFault,
+}
+
+#[derive(Debug, Error)]
+enum TokenFileFault {
+    #[error("{0}")]
+    Read(io::Error),
+    #[error("line {0}: a token is one word of visible ASCII characters")]
+    Line(usize),
+    #[error("holds no token (one per line)")]
+    Empty,
+}
+
+/// Accepts requests that carry one of a set of tokens as `Authorization: Bearer <token>`.
+#[derive(Clone, Default)]
+pub struct BearerTokens {
+    known: Vec<(String, [u8; 32])>,
+}
+
+impl BearerTokens {
+    /// All tokens of one user, named `token-1`, `token-2` ... in order in the log.
+    pub fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
+        let mut all = Self::default();
+        for (index, token) in tokens.into_iter().enumerate() {
+            all.insert(format!("token-{}", index + 1), &token);
+        }
+        all
+    }
+
+    /// Adds a token whose bearer is `user`.
+    pub fn insert(&mut self, user: impl Into<String>, token: &Token) {
+        self.known.push((user.into(), digest(token.expose().as_bytes())));
+    }
+
+    /// Every known digest is compared, whether or not one has matched before.
+    fn lookup(&self, presented: &[u8]) -> Option<&str> {
+        let presented = digest(presented);
+        let mut found = u32::MAX;
+        for (index, (_, known)) in (0u32..).zip(&self.known) {
+            let equal: Choice = known.ct_eq(&presented);
+            found.conditional_assign(&index, equal);
+        }
+        self.known.get(usize::try_from(found).ok()?).map(|(user, _)| user.as_str())
+    }
+
+    fn check(&self, head: &Parts) -> Result<Identity, Denied> {
+        let mut headers = head.headers.get_all(AUTHORIZATION).iter();
+        let header = headers.next().ok_or(Denied::Missing)?;
+        // Two headers may name two callers: a proxy in front may have checked the other one.
+        if headers.next().is_some() {
+            return Err(Denied::Malformed);
+        }
+        let (scheme, token) = split_scheme(header.as_bytes()).ok_or(Denied::Malformed)?;
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Err(Denied::Malformed);
+        }
+        self.lookup(token.trim_ascii()).map(Identity::new).ok_or(Denied::Unknown)
+    }
+}
+
+impl fmt::Debug for BearerTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerTokens").field("count", &self.known.len()).finish()
+    }
+}
+
+impl Authenticator for BearerTokens {
+    fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>> {
+        Box::pin(std::future::ready(self.check(head)))
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn split_scheme(header: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = header.iter().position(|b| *b == b' ')?;
+    Some((header.get(..at)?, header.get(at + 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(values: &[&str]) -> Parts {
+        let mut request = http::Request::builder().uri("/api");
+        for value in values {
+            request = request.header(AUTHORIZATION, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn two() -> BearerTokens {
+        let mut tokens = BearerTokens::default();
+        tokens.insert("ann", &Token::new("first").unwrap());
+        tokens.insert("ben", &Token::new("second").unwrap());
+        tokens
+    }
+
+    #[test]
+    fn names_the_bearer_of_each_token() {
+        assert_eq!(two().check(&head(&["Bearer first"])), Ok(Identity::new("ann")));
+        assert_eq!(two().check(&head(&["bearer  second "])), Ok(Identity::new("ben")));
+    }
+
+    #[test]
+    fn refuses_everything_else_and_says_why() {
+        for (values, why) in [
+            (&[][..], Denied::Missing),
+            (&["Bearer"], Denied::Malformed),
+            (&["Basic first"], Denied::Malformed),
+            (&["Bearer first", "Bearer first"], Denied::Malformed),
+            (&["Bearer "], Denied::Unknown),
+            (&["Bearer firs"], Denied::Unknown),
+            (&["Bearer firstt"], Denied::Unknown),
+            (&["Bearer FIRST"], Denied::Unknown),
+        ] {
+            assert_eq!(two().check(&head(values)), Err(why), "{values:?}");
+        }
+        assert_eq!(BearerTokens::default().check(&head(&["Bearer "])), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let token = Token::random();
+        assert!(!format!("{token:?} {:?}", BearerTokens::new([token.clone()])).contains(token.expose()));
+        assert_eq!(token.expose().len(), 43);
+        assert_ne!(token.expose(), Token::random().expose());
+    }
+
+    #[test]
+    fn a_token_file_is_read_line_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, "# admins\n\n  one \ntwo\r\n").unwrap();
+        let tokens = Token::read_file(&path).unwrap();
+        assert_eq!(tokens.iter().map(Token::expose).collect::<Vec<_>>(), ["one", "two"]);
+
+        std::fs::write(&path, "one\ntwo words\n").unwrap();
+        let error = Token::read_file(&path).unwrap_err().to_string();
+        assert!(error.contains("tokens: line 2:") && !error.contains("words"), "{error}");
+        std::fs::write(&path, "#\n").unwrap();
+        assert!(Token::read_file(&path).unwrap_err().to_string().contains("holds no token"));
+        let missing = Token::read_file(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(missing.contains("none: No such file"), "{missing}");
+    }
+}

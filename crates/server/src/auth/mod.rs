@@ -1,0 +1,68 @@
+//! Who is asking. What we serve is code execution, so no route but health is answered before an [`Authenticator`] has
+//! named the caller; how it does so is the embedder's to choose.
+
+mod bearer;
+
+pub use bearer::{BearerTokens, Token, TokenFileError};
+
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use std::fmt;
+
+/// A caller whose credentials were accepted. Handlers find it in the request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The name that log lines carry. Never a credential.
+    pub user: String,
+}
+
+impl Identity {
+    /// A caller of this name.
+    pub fn new(user: impl Into<String>) -> Self {
+        Self { user: user.into() }
+    }
+}
+
+/// Why a request was refused: answered with 401 and a Status. The text is shown to the caller and says which credential
+/// was missing or wrong, never what would have been right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denied {
+    /// The request carries no credentials.
+    Missing,
+    /// The `Authorization` header is not `Bearer <token>`, or there are several.
+    Malformed,
+    /// The token is none of ours.
+    Unknown,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "Unauthorized: no bearer token was sent",
+            Self::Malformed => "Unauthorized: the Authorization header is not `Bearer <token>`",
+            Self::Unknown => "Unauthorized: the bearer token is not one that this server accepts",
+        })
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// Names the caller of a request, or refuses it. Everything but a positive answer is a refusal.
+///
+/// The future may be dropped at any time (the client went away); it must not hold a lock across an await.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Looks at the head of a request: method, URI and headers.
+    fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>>;
+}
+
+/// Lets everybody in as `anonymous`. Only for a router that sits behind another authenticated layer, or for tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllowAll;
+
+impl Authenticator for AllowAll {
+    fn authenticate<'a>(&'a self, _head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>> {
+        Box::pin(std::future::ready(Ok(Identity::new("anonymous"))))
+    }
+}

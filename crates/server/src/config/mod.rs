@@ -1,0 +1,116 @@
+//! What to serve, as the program needs it. How it was typed (a file, flags) is another matter: `file` reads TOML into
+//! [`Config`], the command line assigns to its fields, and both end in [`Config::into_options`].
+
+mod file;
+mod spec;
+
+pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
+
+use crate::{
+    PodError, Pods, ServerOptions, TlsSource, TokenSource,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// The configuration of `wsstream serve`. All fields may be assigned; flags override what a file said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen; empty: [`DEFAULT_LISTEN`](crate::serve::DEFAULT_LISTEN).
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain in PEM; goes with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key in PEM; goes with `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Bearer tokens, one per line.
+    pub token_file: Option<PathBuf>,
+    /// Where to write the kubeconfig.
+    pub kubeconfig: Option<PathBuf>,
+    /// Plain HTTP, on loopback only.
+    pub insecure_http: bool,
+    /// What to serve; empty: one pod `host`.
+    pub pods: Vec<PodSpec>,
+}
+
+impl Config {
+    /// Reads and checks a TOML file. Relative paths in it are relative to its directory.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// The same from text; `path` is for messages and for relative paths in it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        file::parse(text, path)
+    }
+
+    /// Checks the whole, starts the supervised commands and yields what [`Server::bind`](crate::Server::bind) takes.
+    /// Call it inside a tokio runtime.
+    pub fn into_options(self) -> Result<ServerOptions, ConfigError> {
+        let tls = match (self.tls_cert, self.tls_key, self.insecure_http) {
+            (None, None, false) => TlsSource::Generated,
+            (None, None, true) => TlsSource::Insecure,
+            (Some(cert), Some(key), false) => TlsSource::Files { cert, key },
+            (Some(_), Some(_), true) => return Err(ConfigError::InsecureWithCertificate),
+            (Some(_), None, _) | (None, Some(_), _) => return Err(ConfigError::HalfCertificate),
+        };
+        let specs = if self.pods.is_empty() { vec![PodSpec::host("host")] } else { self.pods };
+        // All are checked before the first command is started.
+        specs.iter().try_for_each(PodSpec::check)?;
+        spec::check_unique(&specs)?;
+        let pods = Pods::new();
+        for spec in &specs {
+            pods.add(spec.build())?;
+        }
+        let mut options = ServerOptions::new(pods);
+        if !self.listen.is_empty() {
+            options.listen = self.listen;
+        }
+        options.tls = tls;
+        options.tokens = self.token_file.map_or(TokenSource::Generated, TokenSource::File);
+        options.kubeconfig = self.kubeconfig;
+        Ok(options)
+    }
+}
+
+/// What is wrong with a configuration. The text names the file and the line where there is one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// A line of the file is not TOML, or not something we know, or does not make sense.
+    #[error("{path}:{line}: {message}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A pod does not make sense.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A pod was refused.
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    /// One of two.
+    #[error("a TLS certificate and its key go together: give both, tls_cert and tls_key, or neither")]
+    HalfCertificate,
+    /// Contradiction.
+    #[error("insecure_http and a TLS certificate exclude each other")]
+    InsecureWithCertificate,
+}

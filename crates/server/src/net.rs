@@ -1,0 +1,103 @@
+//! The sockets below HTTP: plain TCP or TLS over it.
+
+use crate::Limits;
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
+use tokio_rustls::server::TlsStream;
+use wsstream::tcp::TcpSocket;
+
+/// One accepted connection. It holds its place among the connections that the server allows at once, also after an
+/// upgrade has taken it away from HTTP.
+pub(crate) struct Socket {
+    wire: Wire,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Wire {
+    Plain(TcpSocket),
+    Tls(Box<TlsStream<TcpSocket>>),
+}
+
+impl Socket {
+    pub(crate) fn plain(tcp: TcpSocket, place: OwnedSemaphorePermit) -> Self {
+        Self { wire: Wire::Plain(tcp), _place: place }
+    }
+
+    pub(crate) fn tls(tls: TlsStream<TcpSocket>, place: OwnedSemaphorePermit) -> Self {
+        Self { wire: Wire::Tls(Box::new(tls)), _place: place }
+    }
+}
+
+/// Sets the options of an accepted socket. Failing to is no reason to refuse a client.
+pub(crate) fn set_options(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+    // A keystroke's echo must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits.keepalive_idle)
+        .with_interval(limits.keepalive_interval)
+        .with_retries(limits.keepalive_probes);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Wire::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Wire::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(tcp) => tcp.is_write_vectored(),
+            Wire::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Wire::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Wire::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

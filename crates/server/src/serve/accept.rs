@@ -1,0 +1,115 @@
+//! The accept loop. It does nothing but accept: whatever a client can make slow (TLS, a request head) happens in the
+//! task of its connection.
+
+use super::http;
+use crate::{
+    Limits,
+    net::{Socket, set_options},
+};
+use axum::Router;
+use std::{io, net::SocketAddr, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wsstream::tcp::TcpSocket;
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) router: Router,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) connections: TaskTracker,
+    /// Finish what is under way.
+    pub(super) closing: CancellationToken,
+    /// End now.
+    pub(super) cut: CancellationToken,
+    pub(super) limits: Limits,
+}
+
+/// Accepts until aborted. Nothing that `accept` can fail with ends the server: the errors are about one connection, or
+/// about a shortage (descriptors, memory) that passes when others close.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let mut failing = false;
+    loop {
+        // The place first: without one, clients wait in the kernel and cost nothing.
+        let place = match shared.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                tracing::warn!(limit = shared.limits.connections, "connection limit reached: new connections wait");
+                // The semaphore is never closed.
+                let Ok(place) = shared.places.clone().acquire_owned().await else { return };
+                place
+            }
+        };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                failing = false;
+                let connection = connection(stream, peer, place, shared.clone());
+                shared.connections.spawn(connection);
+            }
+            Err(error) if is_about_one_connection(&error) => {
+                tracing::debug!(%error, "connection lost before it was accepted");
+            }
+            Err(error) => {
+                // One line for each shortage, not ten per second.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                }
+                tokio::time::sleep(shared.limits.accept_pause).await;
+            }
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit, shared: Arc<Shared>) {
+    if let Err(error) = set_options(&stream, &shared.limits) {
+        tracing::debug!(%peer, %error, "cannot set socket options");
+    }
+    let tcp = TcpSocket::new(stream);
+    let probe = tcp.unsent_probe();
+    let socket = match &shared.tls {
+        None => Socket::plain(tcp, place),
+        Some(tls) => {
+            let handshake = tokio::select! {
+                biased;
+                () = shared.cut.cancelled() => return,
+                done = tokio::time::timeout(shared.limits.tls_handshake, handshake(tcp, tls)) => done,
+            };
+            match handshake {
+                Ok(Ok(stream)) => Socket::tls(stream, place),
+                // Scanners and probes of load balancers: not worth a line at the default level.
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+            }
+        }
+    };
+    http::serve(socket, peer, probe, &shared).await;
+}
+
+/// What somebody who forgot the `s` in `https` gets to read. Go's server words it the same way.
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n\
+    {\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\
+    \"client sent an HTTP request to an HTTPS server: use https://\",\"reason\":\"BadRequest\",\"code\":400}\n";
+
+async fn handshake(mut tcp: TcpSocket, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpSocket>> {
+    // A TLS record begins with its type, 22 for a handshake; an HTTP method with a letter.
+    let mut first = [0];
+    if tcp.stream().peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
+        tcp.write_all(PLAIN_HTTP.as_bytes()).await?;
+        tcp.shutdown().await?;
+        // Closing with unread input would reset the connection and take the answer with it.
+        let mut rest = [0; 1024];
+        while tcp.read(&mut rest).await? > 0 {}
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS port"));
+    }
+    tls.accept(tcp).await
+}
