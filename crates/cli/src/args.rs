@@ -1,8 +1,11 @@
 //! The command line as it is typed: the verbs and what they share. Each verb's own flags are in its file.
 
+use crate::attach::{self, AttachArgs};
+use crate::exec::{self, ExecArgs};
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::logs::{self, LogsArgs};
+use crate::serve::{self, ServeArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Make any Linux host reachable by stock kubectl, and run commands on any Kubernetes-style server.
@@ -40,6 +43,12 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Make this machine, or a command, reachable by kubectl
+    Serve(ServeArgs),
+    /// Run a command in a pod
+    Exec(ExecArgs),
+    /// Join the main process of a container
+    Attach(AttachArgs),
     /// Print a container's log
     Logs(LogsArgs),
 }
@@ -47,12 +56,18 @@ pub(crate) enum Verb {
 impl Verb {
     /// What is logged unless `--log` says otherwise.
     pub(crate) fn log_level(&self) -> &'static str {
-        "warn"
+        match self {
+            Self::Serve(_) => "info",
+            _ => "warn",
+        }
     }
 
     /// Does it.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Serve(args) => serve::run(args).await,
+            Self::Exec(args) => exec::run(args).await,
+            Self::Attach(args) => attach::run(args).await,
             Self::Logs(args) => logs::run(args).await,
         }
     }

@@ -82,10 +82,7 @@ impl Connection {
     }
 
     fn unreachable(&self, error: &kube_client::Error) -> Failure {
-        let text = match error {
-            kube_client::Error::Service(inner) => chain(inner.as_ref()),
-            error => chain(error),
-        };
+        let text = cause(error);
         let text = text.strip_prefix("client error (Connect): ").unwrap_or(&text);
         let failure = Failure::local(format!("cannot reach {}: {text}", self.server));
         if text.contains("certificate") {
@@ -96,6 +93,14 @@ impl Connection {
         } else {
             failure.next(format!("the address comes from {}", self.source))
         }
+    }
+}
+
+/// The error with its causes, without the layer's own name in front.
+pub(crate) fn cause(error: &kube_client::Error) -> String {
+    match error {
+        kube_client::Error::Service(inner) => chain(inner.as_ref()),
+        error => chain(error),
     }
 }
 

@@ -65,8 +65,8 @@ Exit codes:
   253     ended without an exit code: the protocol in use (v3 and older) carries none
   254     lost: the session ended before its exit code arrived; the output may be incomplete
   128+N   ended here by signal N (141: nobody reads standard output any more)
-A remote command may itself end with one of these. Whenever the code is not the remote one, a line on
-standard error says so; it begins with `wsstream: ` or with `Error from server`.";
+A remote command may itself end with one of these. Whenever the code is not the remote one, a line
+on standard error says so; it begins with `wsstream: ` or with `Error from server`.";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! `wsstream logs`: print a container's log.
 
-use crate::connection::{Connection, encode};
+use crate::connection::{Connection, cause, encode};
 use crate::exit::Exit;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::kubeconfig::ServerArgs;
 use crate::notice::Notices;
 use crate::output::{Output, reader_gone};
@@ -87,7 +87,7 @@ async fn print(connection: &Connection, path: &str) -> Result<Exit, Failure> {
         // The end of the body is marked (a last chunk, or a length), so a cut is an error and never passes for
         // the end of the log.
         let frame = frame.map_err(|error| {
-            Failure::lost(format!("the log ended after {printed} bytes: {}", chain(&error)))
+            Failure::lost(format!("the log ended after {printed} bytes: {}", cause(&error)))
         })?;
         let Ok(data) = frame.into_data() else { continue };
         printed = printed.saturating_add(data.len() as u64);

@@ -3,7 +3,9 @@
 //! This file starts the runtime, runs one verb and turns its end into an exit code; each verb is a file.
 
 mod args;
+mod attach;
 mod connection;
+mod exec;
 mod exit;
 mod failure;
 mod kubeconfig;
@@ -13,6 +15,9 @@ mod notice;
 mod output;
 mod pod;
 mod proxy;
+mod remote;
+mod serve;
+mod session;
 mod signals;
 mod status;
 mod stdin;
@@ -23,6 +28,7 @@ use clap::Parser as _;
 use exit::Exit;
 use failure::Failure;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     terminal::restore_on_panic();
@@ -43,13 +49,21 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// How long tasks get to be dropped: a task of the server that is dropped kills the command it runs.
+const LEAVE: Duration = Duration::from_secs(2);
+
 fn run(verb: args::Verb) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    let serves = matches!(verb, args::Verb::Serve(_));
     let ended = runtime.block_on(verb.run());
-    // Not dropped: that would wait for a write to a pager that nobody scrolls.
-    runtime.shutdown_background();
+    if serves {
+        runtime.shutdown_timeout(LEAVE);
+    } else {
+        // Not dropped: that would wait for a write to a pager that nobody scrolls.
+        runtime.shutdown_background();
+    }
     ended
 }

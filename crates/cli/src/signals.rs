@@ -1,4 +1,4 @@
-//! The signals that ask this process to end, as events.
+//! The signals to this process, as events: those that ask it to end, and those about the terminal.
 //!
 //! A signal that was ignored when we started stays ignored: `nohup wsstream serve &` is meant to outlive its
 //! terminal, and a shell without job control starts background jobs with SIGINT ignored.
@@ -53,6 +53,30 @@ impl Interrupts {
             Poll::Pending
         })
         .await
+    }
+}
+
+/// Waits for what asks to look at the terminal again.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    resized: Signal,
+    resumed: Signal,
+}
+
+impl Moved {
+    /// Starts listening. Needs a runtime.
+    pub(crate) fn listen() -> io::Result<Self> {
+        // tokio has no name for it.
+        let resumed = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
+        Ok(Self { resized: signal(SignalKind::window_change())?, resumed: signal(resumed)? })
+    }
+
+    /// Waits for SIGWINCH (false) or SIGCONT (true: we were stopped). Several signals may count as one. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.resized.recv() => false,
+            _ = self.resumed.recv() => true,
+        }
     }
 }
 

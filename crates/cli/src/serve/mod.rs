@@ -1,0 +1,215 @@
+//! `wsstream serve`: make this machine reachable by kubectl.
+
+mod banner;
+mod place;
+mod pods;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::notice::print_line;
+use crate::signals::Interrupts;
+use banner::Banner;
+use clap::Args;
+use place::Place;
+use pods::{Connected, HostFlag, RunFlag};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use wsstream_server::serve::DEFAULT_LISTEN;
+use wsstream_server::{Config, PodSpec, Server};
+
+/// What was typed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wsstream serve                                this machine as the pod `host`, on https://127.0.0.1:7443
+  wsstream serve --run web=./app                a supervised command as the pod `web`: exec, attach, logs
+  wsstream serve --run 'web/app=./app --port 80' --pod web/shell
+                                                one pod with two containers
+  wsstream serve --listen 192.0.2.7:7443 --token-file /etc/wsstream/token
+                                                reachable from elsewhere; whoever has the token runs commands here
+
+Everything that can run code asks for a token. The kubeconfig that is written holds it; keep it to yourself.
+SIGINT, SIGTERM and SIGHUP stop the server: sessions may end within 10 s, a second signal ends them at once.")]
+pub(crate) struct ServeArgs {
+    /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one. May be repeated
+    /// [default: 127.0.0.1:7443]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    listen: Vec<SocketAddr>,
+    /// Where to write the kubeconfig for kubectl, readable by you alone
+    /// [default: $XDG_RUNTIME_DIR/wsstream/ADDR-PORT.kubeconfig, else below ~/.local/state/wsstream/]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Read the configuration from a TOML file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The certificate chain to serve with (PEM) [default: one generated at each start]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The tokens to accept, one a line [default: a random one, made at each start]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Serve plain HTTP, without TLS; on loopback only
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    insecure_http: bool,
+    /// A pod whose commands run on this machine. May be repeated; the same NAME with another CONTAINER adds to it
+    #[arg(long, value_name = "NAME[/CONTAINER]", value_parser = pods::parse_host)]
+    pod: Vec<HostFlag>,
+    /// Start COMMAND, supervise it, and serve it as a pod. COMMAND is split into words as a shell does, and
+    /// nothing in it is expanded. May be repeated
+    #[arg(long, value_name = "NAME[/CONTAINER]=COMMAND", value_parser = pods::parse_run)]
+    run: Vec<RunFlag>,
+    /// The same, with a standard input that `attach -i` writes to
+    #[arg(long, value_name = "NAME[/CONTAINER]=COMMAND", value_parser = pods::parse_run)]
+    run_stdin: Vec<RunFlag>,
+    /// The same, on a terminal, for `attach -it`
+    #[arg(long, value_name = "NAME[/CONTAINER]=COMMAND", value_parser = pods::parse_run)]
+    run_tty: Vec<RunFlag>,
+    /// The namespace of the pods named by flags
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+}
+
+/// What the program needs.
+#[derive(Debug)]
+struct Plan {
+    config: Config,
+    place: Place,
+}
+
+/// Runs the verb until it is told to stop.
+pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+    // First of all: what is written below is taken back also when we are told to stop half-way.
+    let mut interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
+    let Plan { config, place } = args.plan()?;
+    let specs = config.pods.clone();
+    let options = config.into_options().map_err(Failure::local)?;
+    let drain = options.limits.drain;
+    let bound = Server::bind(options).await.map_err(Failure::local)?;
+    // Held until the end, and dropped on every way there.
+    let kubeconfig = place.path.clone();
+    let _written = place.written();
+    Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut stop = Some(stop);
+    let serving = bound.run(async {
+        // Both a word and a dropped sender mean stop.
+        let _ = stopped.await;
+    });
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            _ = &mut serving => return Ok(Exit::Success),
+            interrupt = interrupts.next() => match stop.take() {
+                Some(stop) => {
+                    let _ = stop.send(());
+                    print_line(&format!(
+                        "wsstream: {}: stopping; sessions have {} s to end, a second signal ends them now",
+                        interrupt.name,
+                        drain.as_secs(),
+                    ));
+                }
+                None => return Err(Failure::signal(interrupt.number, interrupt.name)),
+            },
+        }
+    }
+}
+
+impl ServeArgs {
+    fn plan(self) -> Result<Plan, Failure> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path).map_err(Failure::usage)?,
+            None => Config::default(),
+        };
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        let first = *config.listen.first().unwrap_or(&DEFAULT_LISTEN);
+        if config.listen.is_empty() {
+            config.listen.push(first);
+        }
+        let place = Place::new(self.kubeconfig.or(config.kubeconfig), first)?;
+        config.kubeconfig = Some(place.path.clone());
+        if self.tls_cert.is_some() {
+            (config.tls_cert, config.tls_key) = (self.tls_cert, self.tls_key);
+            // The flag is the later word.
+            config.insecure_http = false;
+        }
+        config.token_file = self.token_file.or(config.token_file);
+        config.insecure_http |= self.insecure_http;
+        if config.insecure_http {
+            (config.tls_cert, config.tls_key) = (None, None);
+            check_insecure(&config.listen)?;
+        }
+        let runs = [
+            (self.run, Connected::Output),
+            (self.run_stdin, Connected::Stdin),
+            (self.run_tty, Connected::Terminal),
+        ];
+        let runs = runs
+            .into_iter()
+            .flat_map(|(flags, connected)| flags.into_iter().map(move |flag| (flag, connected)));
+        let named = pods::from_flags(&self.namespace, self.pod, runs).map_err(Failure::usage)?;
+        for pod in named {
+            let taken = |other: &PodSpec| other.name == pod.name && other.namespace == pod.namespace;
+            if config.pods.iter().any(taken) {
+                return Err(Failure::usage(format!("the configuration file has a pod {} already", pod.name))
+                    .next("name the pod of the flag differently, or change the file"));
+            }
+            config.pods.push(pod);
+        }
+        if config.pods.is_empty() {
+            let mut host = PodSpec::host("host");
+            host.namespace.clone_from(&self.namespace);
+            config.pods.push(host);
+        }
+        Ok(Plan { config, place })
+    }
+}
+
+/// Plain HTTP shows the token to everybody on the way.
+fn check_insecure(listen: &[SocketAddr]) -> Result<(), Failure> {
+    match listen.iter().find(|address| !address.ip().is_loopback()) {
+        None => Ok(()),
+        Some(address) => Err(Failure::usage(format!(
+            "--insecure-http is for loopback, and {address} can be reached from elsewhere"
+        ))
+        .next("leave --insecure-http out (a certificate is generated), or listen on 127.0.0.1")),
+    }
+}
+
+/// `ADDR:PORT`, `[V6]:PORT`, `localhost:PORT` or `:PORT`. No name is looked up: what is listened on should not
+/// depend on a resolver.
+fn parse_address(typed: &str) -> Result<SocketAddr, String> {
+    let port = typed.strip_prefix("localhost:").or_else(|| typed.strip_prefix(':'));
+    if let Some(port) = port {
+        let port = port.parse().map_err(|_| format!("`{port}` is not a port: 0 to 65535"))?;
+        return Ok(SocketAddr::new(DEFAULT_LISTEN.ip(), port));
+    }
+    typed.parse().map_err(|_| "write ADDR:PORT, for example 127.0.0.1:7443, [::1]:7443 or :7443".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_address;
+
+    #[test]
+    fn addresses_are_loopback_unless_named() {
+        let table = [
+            (":0", "127.0.0.1:0"),
+            (":7443", "127.0.0.1:7443"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("[::1]:1", "[::1]:1"),
+        ];
+        for (typed, address) in table {
+            assert_eq!(parse_address(typed).unwrap().to_string(), address);
+        }
+        for typed in ["7443", "host:1", ":x", "127.0.0.1", ":65536", "::1:7443x"] {
+            parse_address(typed).expect_err(typed);
+        }
+    }
+}
