@@ -14,7 +14,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::channel::{ChannelId, ChannelMode, MAX_BASE64_CHANNEL, base64_channel, decode_base64, encode_base64};
+use crate::channel::{
+    ChannelId, ChannelMode, MAX_BASE64_CHANNEL, base64_channel, decode_base64, encode_base64,
+};
 use crate::subprotocol::{Encoding, Framing, Subprotocol};
 use crate::ws::{CloseCode, CloseReason, Decoder, Frame, Opcode, Outbox, ProtocolError};
 

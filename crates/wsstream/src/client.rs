@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -69,7 +69,8 @@ impl Offer {
         if let Ok(key) = HeaderValue::from_str(&self.key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        let names: Vec<_> = self.protocols.iter().map(Subprotocol::name).filter(|name| !name.is_empty()).collect();
+        let names: Vec<_> =
+            self.protocols.iter().map(Subprotocol::name).filter(|name| !name.is_empty()).collect();
         if let Ok(list) = HeaderValue::from_str(&names.join(","))
             && !names.is_empty()
         {
@@ -119,7 +120,11 @@ impl Offer {
     /// # Errors
     ///
     /// As [`accept`](Self::accept), and when the stream fails.
-    pub async fn connect(&self, io: impl Io + 'static, mut request: Request<()>) -> Result<Accepted, ConnectError> {
+    pub async fn connect(
+        &self,
+        io: impl Io + 'static,
+        mut request: Request<()>,
+    ) -> Result<Accepted, ConnectError> {
         self.apply(request.headers_mut());
         if let Some(authority) = request.uri().authority().cloned() {
             if !request.headers().contains_key(http::header::HOST)

@@ -107,7 +107,10 @@ impl Grant {
             self.budget.0.fetch_add(self.held - want, Ordering::Relaxed);
         } else {
             let more = want - self.held;
-            let taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
+            let taken = self
+                .budget
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
             if taken.is_err() {
                 return false;
             }

@@ -73,7 +73,11 @@ pub async fn send(
     }
 }
 
-async fn copy(connection: &Connection, source: impl AsyncRead, options: ReaderOptions) -> Result<u64, ReaderError> {
+async fn copy(
+    connection: &Connection,
+    source: impl AsyncRead,
+    options: ReaderOptions,
+) -> Result<u64, ReaderError> {
     let Some(mut writer) = connection.writer(ChannelId(0)) else { return Ok(0) };
     let gone = |error: crate::connection::WriteError| {
         debug!(%error, "the client left");
@@ -108,13 +112,11 @@ async fn copy(connection: &Connection, source: impl AsyncRead, options: ReaderOp
 }
 
 /// Prepares the receiving side of a reader protocol.
-#[must_use]
 pub fn receiver(builder: Builder) -> Builder {
     builder.channels([ChannelMode::Read])
 }
 
 /// Prepares the sending side of a reader protocol.
-#[must_use]
 pub fn sender(builder: Builder) -> Builder {
     builder.channels([ChannelMode::Write])
 }

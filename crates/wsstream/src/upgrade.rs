@@ -68,7 +68,9 @@ impl Handshake {
     pub fn negotiate<B>(request: &Request<B>, supported: &[Subprotocol]) -> Result<Self, Rejection> {
         let headers = request.headers();
         if request.version() == Version::HTTP_2 {
-            return Err(Rejection::bad_request("WebSockets over HTTP/2 (RFC 8441) are not served; use HTTP/1.1"));
+            return Err(Rejection::bad_request(
+                "WebSockets over HTTP/2 (RFC 8441) are not served; use HTTP/1.1",
+            ));
         }
         if !is_websocket(headers) {
             return Err(Rejection::bad_request(
@@ -85,7 +87,9 @@ impl Handshake {
         }
         let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
         if STANDARD.decode(key).map(|key| key.len()) != Ok(16) {
-            return Err(Rejection::bad_request("missing or bad Sec-WebSocket-Key, must be 16 bytes in base64"));
+            return Err(Rejection::bad_request(
+                "missing or bad Sec-WebSocket-Key, must be 16 bytes in base64",
+            ));
         }
         let subprotocol = negotiate(supported, &offers(headers))
             .map_err(|error| Rejection::status(Status::failure(403, "Forbidden", error.to_string())))?;
@@ -151,8 +155,9 @@ impl Rejection {
     pub fn into_response(self) -> Response<String> {
         let mut response = Response::new(serde_json::to_string(&self.status).unwrap_or_default());
         let code = u16::try_from(self.status.code).ok();
-        *response.status_mut() =
-            code.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = code
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.version_hint {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -66,14 +66,14 @@ pub fn encode_header(out: &mut [u8; MAX_HEADER], opcode: Opcode, len: usize, mas
     let [first, second, rest @ ..] = out;
     *first = 0x80 | opcode.bits();
     // The shortest form that fits is the only legal one.
-    let extended = match len {
-        0..=125 => {
-            *second = masked | (len & 0x7f) as u8;
+    let extended = match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len @ 0..=125), _) => {
+            *second = masked | len;
             0
         }
-        126..=0xffff => {
+        (_, Ok(len)) => {
             *second = masked | 126;
-            copy_into(rest, &(len as u16).to_be_bytes())
+            copy_into(rest, &len.to_be_bytes())
         }
         _ => {
             *second = masked | 127;
@@ -107,9 +107,7 @@ pub fn apply_mask(data: &mut [u8], key: [u8; 4], phase: usize) {
         2 => [c, d, a, b],
         _ => [d, a, b, c],
     };
-    let word = u64::from_ne_bytes([
-        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
-    ]);
+    let word = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
     let (chunks, rest) = data.as_chunks_mut::<8>();
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();

@@ -77,12 +77,10 @@ impl Outbox {
         if opcode == Opcode::Close {
             return self.push(segment);
         }
-        if pong {
-            if let Some(old) = self.segments.iter_mut().find(|s| s.pong && s.starts_frame) {
-                self.len = self.len - old.bytes.len() + segment.bytes.len();
-                *old = segment;
-                return;
-            }
+        if pong && let Some(old) = self.segments.iter_mut().find(|s| s.pong && s.starts_frame) {
+            self.len = self.len - old.bytes.len() + segment.bytes.len();
+            *old = segment;
+            return;
         }
         self.len += segment.bytes.len();
         let at = self.segments.iter().position(|s| s.starts_frame && !s.pong).unwrap_or(self.segments.len());

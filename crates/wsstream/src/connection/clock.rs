@@ -103,7 +103,9 @@ impl Clock {
             after(self.received, t.dead_peer, listening, Due::DeadPeer),
             after(self.data, t.idle, !closing, Due::Idle),
             after(self.written, t.write, blocked, Due::WriteTimeout),
-            after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| Due::UnsolicitedPong),
+            after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| {
+                Due::UnsolicitedPong
+            }),
             after(self.closing, Some(t.close), closing, |_| Due::CloseTimeout),
         ]
         .into_iter()

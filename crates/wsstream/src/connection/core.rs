@@ -359,7 +359,11 @@ impl Core {
 
     // ---- the handles' side ----
 
-    pub(super) fn poll_chunk(&mut self, channel: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
+    pub(super) fn poll_chunk(
+        &mut self,
+        channel: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, ReadError>> {
         let Some(inbox) = self.inboxes.get_mut(channel) else { return Poll::Ready(Ok(None)) };
         if let Some(data) = inbox.pop() {
             self.queued -= data.len();
@@ -431,12 +435,19 @@ impl Core {
     fn writable(&self, channel: ChannelId) -> Result<(), WriteError> {
         match (&self.end, &self.closing) {
             (Some(End::Lost(loss)), _) | (None, Some(End::Lost(loss))) => Err(WriteError::Lost(loss.clone())),
-            (Some(End::Closed { .. }), _) => Err(WriteError::Refused(wsstream_proto::connection::SendError::Closing)),
+            (Some(End::Closed { .. }), _) => {
+                Err(WriteError::Refused(wsstream_proto::connection::SendError::Closing))
+            }
             _ => Ok(self.machine.may_send(channel)?),
         }
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, write: &Waker, handle: u64) -> Poll<Result<(), WriteError>> {
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: &Waker,
+        handle: u64,
+    ) -> Poll<Result<(), WriteError>> {
         self.transmit(write);
         if let Some(End::Lost(loss)) = self.end.as_ref().or(self.closing.as_ref()) {
             return Poll::Ready(Err(WriteError::Lost(loss.clone())));
@@ -591,7 +602,9 @@ impl Core {
             // The driver's deadlines have changed.
             self.wakers.wake_driver();
         }
-        if (before >= self.limits.send_buffer && after < self.limits.send_buffer) || (was_blocked && !self.blocked) {
+        if (before >= self.limits.send_buffer && after < self.limits.send_buffer)
+            || (was_blocked && !self.blocked)
+        {
             self.wakers.wake_writers();
         }
     }

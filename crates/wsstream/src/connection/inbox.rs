@@ -57,9 +57,10 @@ impl Inbox {
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        let data = self.whole.pop_front().or_else(|| {
-            (!self.tail.is_empty()).then(|| std::mem::take(&mut self.tail).freeze())
-        })?;
+        let data = self
+            .whole
+            .pop_front()
+            .or_else(|| (!self.tail.is_empty()).then(|| std::mem::take(&mut self.tail).freeze()))?;
         self.len -= data.len();
         Some(data)
     }

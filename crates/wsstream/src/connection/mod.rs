@@ -149,7 +149,9 @@ impl Builder {
         // The limit is one of payload; base64 takes 4 bytes for 3.
         let max_message = match self.subprotocol.encoding() {
             Encoding::Binary => self.limits.max_message.saturating_add(1),
-            Encoding::Base64 => (self.limits.max_message.saturating_add(2) / 3).saturating_mul(4).saturating_add(1),
+            Encoding::Base64 => {
+                (self.limits.max_message.saturating_add(2) / 3).saturating_mul(4).saturating_add(1)
+            }
         };
         let machine = Machine::new(&Config {
             role,

@@ -82,7 +82,11 @@ impl ChannelWriter {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn poll_send(&mut self, message: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub fn poll_send(
+        &mut self,
+        message: &mut Option<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteError>> {
         if self.discards {
             *message = None;
             return Poll::Ready(Ok(()));

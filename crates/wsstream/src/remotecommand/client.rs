@@ -33,8 +33,8 @@ use wsstream_proto::terminal_size::TerminalSize;
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::Outcome;
-use crate::client::{Accepted, Offer};
 pub use crate::client::ConnectError;
+use crate::client::{Accepted, Offer};
 pub use crate::connection::ChannelReader;
 use crate::connection::{ChannelWriter, Connection, Driver, End, Loss, Stats};
 use crate::limits::{Limits, Timeouts};
@@ -135,7 +135,11 @@ impl Start {
     /// # Errors
     ///
     /// The stream failed, the server refused, or its answer does not fit.
-    pub async fn connect(&self, io: impl Io + 'static, request: HttpRequest<()>) -> Result<Process, ConnectError> {
+    pub async fn connect(
+        &self,
+        io: impl Io + 'static,
+        request: HttpRequest<()>,
+    ) -> Result<Process, ConnectError> {
         Ok(self.open(self.offer.connect(io, request).await?))
     }
 

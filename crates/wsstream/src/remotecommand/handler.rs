@@ -15,7 +15,11 @@ pub trait Executor: Send + Sync {
     /// # Errors
     ///
     /// The command could not be run.
-    fn exec(&self, request: Request, streams: Streams) -> impl Future<Output = Result<ExitCode, Failure>> + Send;
+    fn exec(
+        &self,
+        request: Request,
+        streams: Streams,
+    ) -> impl Future<Output = Result<ExitCode, Failure>> + Send;
 }
 
 impl<F, T> Executor for F
@@ -23,7 +27,11 @@ where
     F: Fn(Request, Streams) -> T + Send + Sync,
     T: Future<Output = Result<ExitCode, Failure>> + Send,
 {
-    fn exec(&self, request: Request, streams: Streams) -> impl Future<Output = Result<ExitCode, Failure>> + Send {
+    fn exec(
+        &self,
+        request: Request,
+        streams: Streams,
+    ) -> impl Future<Output = Result<ExitCode, Failure>> + Send {
         self(request, streams)
     }
 }

@@ -93,7 +93,9 @@ impl Outcome {
             Verdict::Ended if in_good_order => Self::Ended,
             Verdict::Invalid { reason, .. } if in_good_order => lost(LostWhy::BadStatus(reason)),
             Verdict::Missing | Verdict::Ended | Verdict::Invalid { .. } => lost(match end {
-                End::Closed { by: Side::Peer, reason } if reason.is_normal() => LostWhy::NoStatus(reason.clone()),
+                End::Closed { by: Side::Peer, reason } if reason.is_normal() => {
+                    LostWhy::NoStatus(reason.clone())
+                }
                 End::Closed { by: Side::Peer, reason } => LostWhy::Closed(reason.clone()),
                 End::Closed { by: Side::Local, reason } => LostWhy::ClosedHere(reason.clone()),
                 End::Lost(loss) => LostWhy::Connection(loss.clone()),

@@ -52,7 +52,7 @@ struct Accepted {
 impl Accepted {
     fn new<B>(http: &mut http::Request<B>, spelling: Spelling, exec: bool) -> Result<Self, Rejection> {
         // The upgrade first: a request that is none gets told so, whatever its query.
-        let upgrade = Upgrade::accept(http, &REMOTECOMMAND)?;
+        let upgrade = Upgrade::accept(http, REMOTECOMMAND)?;
         let bad = |error: super::RequestError| Rejection::bad_request(error.to_string());
         let request = Request::parse(http.uri().query().unwrap_or_default(), spelling).map_err(bad)?;
         if exec {
@@ -141,7 +141,8 @@ impl Exec {
 impl Attach {
     /// As [`Exec::serve`], for an attacher.
     pub async fn serve<A: Attacher>(self, attacher: A) -> Report {
-        let attach = |request, streams| async { attacher.attach(request, streams).await.map(|()| ExitCode(0)) };
+        let attach =
+            |request, streams| async { attacher.attach(request, streams).await.map(|()| ExitCode(0)) };
         run(self.0, attach).await
     }
 }
@@ -211,8 +212,13 @@ where
             None => builder,
         }
     });
-    let mut report =
-        Report { result: None, end: None, stats: Stats::default(), dropped_sizes: 0, subprotocol: subprotocol.clone() };
+    let mut report = Report {
+        result: None,
+        end: None,
+        stats: Stats::default(),
+        dropped_sizes: 0,
+        subprotocol: subprotocol.clone(),
+    };
     let (connection, driver) = match opened.await {
         Ok(opened) => opened,
         Err(error) => {

@@ -42,7 +42,7 @@ impl Streams {
 pub struct Input(ChannelReader);
 
 impl Input {
-        pub(super) fn new(reader: ChannelReader) -> Self {
+    pub(super) fn new(reader: ChannelReader) -> Self {
         Self(reader)
     }
 
@@ -58,7 +58,11 @@ impl Input {
 }
 
 impl AsyncRead for Input {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -68,7 +72,7 @@ impl AsyncRead for Input {
 pub struct Output(ChannelWriter);
 
 impl Output {
-        pub(super) fn new(writer: ChannelWriter) -> Self {
+    pub(super) fn new(writer: ChannelWriter) -> Self {
         Self(writer)
     }
 
@@ -109,7 +113,7 @@ impl AsyncWrite for Output {
 pub struct Disconnect(connection::Disconnect);
 
 impl Disconnect {
-        pub(super) fn new(disconnect: connection::Disconnect) -> Self {
+    pub(super) fn new(disconnect: connection::Disconnect) -> Self {
         Self(disconnect)
     }
 
