@@ -78,8 +78,8 @@ fn list(api: &Api, namespace: Option<&str>, uri: &Uri, headers: &HeaderMap) -> R
         }
         Representation::Table(form) => {
             let (now, with) = (Timestamp::now(), RowObject::parse(query.text("includeObject")));
-            let rows = selected.iter().map(|pod| table::pod_row(pod, now, form, with)).collect();
-            table::table(form, &metadata, &table::pod_columns(), rows)
+            let rows: Vec<_> = selected.iter().map(|pod| table::pod_row(pod, now, form, with)).collect();
+            table::table(form, &metadata, &table::pod_columns(), &rows)
         }
     }))
 }
@@ -98,7 +98,7 @@ pub(crate) async fn get(
             let with = RowObject::parse(Query::of(&uri).text("includeObject"));
             let metadata = json!({"resourceVersion": pod.resource_version.to_string()});
             let row = table::pod_row(&pod, Timestamp::now(), form, with);
-            table::table(form, &metadata, &table::pod_columns(), vec![row])
+            table::table(form, &metadata, &table::pod_columns(), &[row])
         }
     }))
 }
@@ -151,7 +151,8 @@ fn namespaces(
         Representation::Table(form) => {
             let (now, with) = (Timestamp::now(), RowObject::parse(query.text("includeObject")));
             let row = |(name, created): &(String, _)| table::namespace_row(name, *created, now, form, with);
-            table::table(form, &metadata, &table::namespace_columns(), all.iter().map(row).collect())
+            let rows: Vec<_> = all.iter().map(row).collect();
+            table::table(form, &metadata, &table::namespace_columns(), &rows)
         }
     }))
 }

@@ -27,7 +27,7 @@ impl RowObject {
 }
 
 /// A table; `columns` may be empty in all but the first event of a watch, as upstream has it.
-pub(crate) fn table(version: TableVersion, metadata: &Value, columns: &Value, rows: Vec<Value>) -> Value {
+pub(crate) fn table(version: TableVersion, metadata: &Value, columns: &Value, rows: &[Value]) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": version.api_version(),
@@ -68,7 +68,7 @@ pub(crate) fn pod_row(pod: &PodSnapshot, now: Timestamp, version: TableVersion, 
         none,
         none,
     ]);
-    row(cells, version, with, object::metadata(pod), || object::pod(pod))
+    row(&cells, version, with, &object::metadata(pod), || object::pod(pod))
 }
 
 pub(crate) fn namespace_columns() -> Value {
@@ -89,14 +89,14 @@ pub(crate) fn namespace_row(
     let namespace = object::namespace(name, created);
     let cells = json!([name, "Active", created.map_or_else(|| "<unknown>".to_owned(), |at| age(at, now))]);
     let metadata = namespace.get("metadata").cloned().unwrap_or_default();
-    row(cells, version, with, metadata, || namespace)
+    row(&cells, version, with, &metadata, || namespace.clone())
 }
 
 fn row(
-    cells: Value,
+    cells: &Value,
     version: TableVersion,
     with: RowObject,
-    metadata: Value,
+    metadata: &Value,
     whole: impl FnOnce() -> Value,
 ) -> Value {
     let object = match with {

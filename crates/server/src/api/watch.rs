@@ -155,7 +155,7 @@ impl Render {
             Representation::Table(form) => {
                 let row = table::pod_row(pod, Timestamp::now(), form, self.with);
                 let metadata = json!({"resourceVersion": pod.resource_version.to_string()});
-                table::table(form, &metadata, &self.columns(), vec![row])
+                table::table(form, &metadata, &self.columns(), &[row])
             }
         };
         line(kind, &object)
@@ -166,7 +166,7 @@ impl Render {
         let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
         let object = match self.representation {
             Representation::Object => json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata}),
-            Representation::Table(form) => table::table(form, &metadata, &self.columns(), Vec::new()),
+            Representation::Table(form) => table::table(form, &metadata, &self.columns(), &[]),
         };
         line("BOOKMARK", &object)
     }

@@ -3,7 +3,7 @@
 use crate::{
     Container, Pod, PodError,
     pod::name,
-    target::{CommandOptions, HostTarget, ProcessSpec, ProcessTarget, Restart, SessionOptions, Target},
+    target::{HostTarget, ProcessSpec, ProcessTarget, Restart, SessionOptions, Target},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -178,7 +178,6 @@ impl ContainerSpec {
 
     fn build(&self, pod: &str) -> Container {
         let mut session = SessionOptions::default();
-        session.command = CommandOptions::default();
         session.command.env = self.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         session.command.cwd.clone_from(&self.cwd);
         let target: Arc<dyn Target> = match self.kind {

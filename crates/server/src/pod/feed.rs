@@ -49,10 +49,10 @@ impl Feed {
     }
 
     pub(crate) fn push(&mut self, change: Change) {
-        if self.changes.len() == self.capacity {
-            if let Some(dropped) = self.changes.pop_front() {
-                self.complete_since = dropped.version();
-            }
+        if self.changes.len() == self.capacity
+            && let Some(dropped) = self.changes.pop_front()
+        {
+            self.complete_since = dropped.version();
         }
         self.changes.push_back(change);
     }
