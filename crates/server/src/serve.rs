@@ -270,8 +270,8 @@ impl Bound {
         &self.api
     }
 
-    /// Serves until `shutdown` resolves. Then it stops accepting, ends watches and followed logs, gives running sessions
-    /// [`Limits::drain`] to end and cuts the rest.
+    /// Serves until `shutdown` resolves. Then it stops accepting, ends watches and followed logs, asks the supervised
+    /// commands to end, gives them and the running sessions [`Limits::drain`] to do so and cuts the rest.
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
@@ -298,13 +298,18 @@ impl Bound {
         api.sessions().close();
         loops.shutdown().await;
         shared.connections.close();
-        let started = tokio::time::Instant::now();
-        // Connections first: a request on its way may still become a session.
-        if tokio::time::timeout(drain, shared.connections.wait()).await.is_err() {
-            cut.cancel();
-            shared.connections.wait().await;
-        }
-        api.sessions().drain(drain.saturating_sub(started.elapsed())).await
+        let sessions = async {
+            let started = tokio::time::Instant::now();
+            // Connections first: a request on its way may still become a session.
+            if tokio::time::timeout(drain, shared.connections.wait()).await.is_err() {
+                cut.cancel();
+                shared.connections.wait().await;
+            }
+            api.sessions().drain(drain.saturating_sub(started.elapsed())).await
+        };
+        // At the same time: an attached client is there until the process has ended.
+        let (drained, ()) = tokio::join!(sessions, api.pods().stop(drain));
+        drained
     }
 }
 

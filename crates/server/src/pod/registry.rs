@@ -3,11 +3,13 @@
 
 use super::{Change, ChangeKind, Pod, PodError, PodSnapshot, TooOld, feed::Feed};
 use crate::limits::WATCH_HISTORY;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -108,6 +110,14 @@ impl Pods {
         drop(entry);
         self.shared.announce(version);
         true
+    }
+
+    /// Ends the main processes of all containers for good, side by side: each is asked to end, and killed after `grace`.
+    /// The pods stay listed. Cancel-safe: the ends go on without the waiting.
+    pub async fn stop(&self, grace: Duration) {
+        let pods: Vec<_> = self.shared.lock().pods.values().map(|entry| entry.pod.clone()).collect();
+        let containers = pods.iter().flat_map(|pod| &pod.containers);
+        join_all(containers.map(|container| container.target.stop(grace))).await;
     }
 
     /// How many pods there are.

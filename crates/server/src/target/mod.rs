@@ -27,6 +27,8 @@ mod spawn;
 mod state;
 mod supervise;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
@@ -79,4 +81,8 @@ pub trait Target: Send + Sync {
     /// The state and its changes, newest wins: what a pod list watches. The channel is open as long as the target
     /// exists.
     fn subscribe(&self) -> watch::Receiver<ContainerState>;
+
+    /// Ends the main process for good: asks it to end, and kills it after `grace`. Returns when it has ended, at once
+    /// where there is none. Cancel-safe: the end goes on without the waiting.
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }

@@ -175,4 +175,8 @@ impl Target for ProcessTarget {
     fn subscribe(&self) -> watch::Receiver<ContainerState> {
         self.shared.state.subscribe()
     }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        self.stop(grace).boxed()
+    }
 }
