@@ -1,1 +1,22 @@
-//! Under construction.
+//! The shared tools of this workspace's tests: nobody ships this crate.
+//!
+//! - [`wire`]: a byte stream that splits, stalls, fails and ends where a test says so.
+//! - [`peer`]: the other end of a WebSocket, scripted line by line like a transcript, with its own frame code.
+//! - [`http`]: the HTTP/1.1 upgrade by hand, for servers behind a real socket.
+//!
+//! A new case should be ten lines that read like what went over the wire.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "these are the tools of tests: they fail as tests do, with a text that says what was expected"
+)]
+
+pub mod http;
+pub mod peer;
+pub mod wire;
+
+pub use peer::{Message, Peer};
+pub use wire::{Awkward, Plan, Stall, Transcript, awkward_pair};
