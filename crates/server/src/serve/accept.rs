@@ -33,13 +33,18 @@ pub(super) struct Shared {
 /// Accepts until aborted. Nothing that `accept` can fail with ends the server: the errors are about one connection, or
 /// about a shortage (descriptors, memory) that passes when others close.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
-    let mut failing = false;
+    let (mut failing, mut full) = (false, false);
     loop {
         // The place first: without one, clients wait in the kernel and cost nothing.
         let place = match shared.places.clone().try_acquire_owned() {
-            Ok(place) => place,
+            Ok(place) => {
+                full = false;
+                place
+            }
             Err(_) => {
-                tracing::warn!(limit = shared.limits.connections, "connection limit reached: new connections wait");
+                if !std::mem::replace(&mut full, true) {
+                    tracing::warn!(limit = shared.limits.connections, "connection limit reached: new ones wait");
+                }
                 // The semaphore is never closed.
                 let Ok(place) = shared.places.clone().acquire_owned().await else { return };
                 place

@@ -1,0 +1,209 @@
+//! Every error is a Status in JSON, on every path and for every method, and names the cause.
+#![allow(missing_docs)]
+
+mod server_support;
+
+use http::Method;
+use server_support::{Running, ended, host_pod, process};
+use wsstream_server::{Pod, Pods};
+use wsstream_testing::http::Upgrade;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn server() -> Running {
+    let pods = Pods::new();
+    pods.add(host_pod("host")).unwrap();
+    let (_, a) = process("two", "a", "cat");
+    let (_, b) = process("two", "b", "cat");
+    pods.add(Pod::new("two").container(a).container(b)).unwrap();
+    let (done, container) = process("done", "done", "exit 0");
+    ended(&done).await;
+    pods.add(Pod::new("done").container(container)).unwrap();
+    Running::new(pods).await
+}
+
+#[tokio::test]
+async fn every_path_and_method_answers_with_a_status() {
+    let server = server().await;
+    let methods =
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE];
+    let paths = [
+        // Known paths: with GET they are served, so only the other methods are looked at.
+        ("/api", true),
+        ("/apis", true),
+        ("/api/v1", true),
+        ("/version", true),
+        ("/api/v1/namespaces", true),
+        ("/api/v1/namespaces/default", true),
+        ("/api/v1/pods", true),
+        ("/api/v1/namespaces/default/pods", true),
+        ("/api/v1/namespaces/default/pods/host", true),
+        ("/healthz", true),
+        ("/readyz", true),
+        ("/livez", true),
+        // Unknown paths.
+        ("/", false),
+        ("/openapi/v2", false),
+        ("/openapi/v3", false),
+        ("/apis/apps/v1", false),
+        ("/api/v1/nodes", false),
+        ("/api/v1/namespaces/default/pods/host/portforward", false),
+        ("/api/v1/namespaces/default/pods/host/exec/more", false),
+        ("/api/v1/namespaces/default/secrets", false),
+        ("/metrics", false),
+        ("/%ff", false),
+        ("//api", false),
+        ("/api/v1/../v1/pods", false),
+    ];
+    for (path, known) in paths {
+        for method in &methods {
+            if known && *method == Method::GET {
+                continue;
+            }
+            let answer = server.answer(server.request(method.clone(), path)).await;
+            if known {
+                let message = answer.failure(405, "MethodNotAllowed");
+                assert_eq!(message, "the server does not allow this method on the requested resource");
+                assert!(answer.headers["allow"].to_str().unwrap().contains("GET"), "{path} {answer:?}");
+            } else {
+                let message = answer.failure(404, "NotFound");
+                assert_eq!(message, "the server could not find the requested resource", "{method} {path}");
+            }
+        }
+    }
+    // A method of one's own invention, and HEAD, whose answer has no body.
+    let odd = Method::from_bytes(b"BREW").unwrap();
+    server.answer(server.request(odd, "/api/v1/pods")).await.failure(405, "MethodNotAllowed");
+    let head = server.answer(server.request(Method::HEAD, "/api/v1/nodes")).await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (404, 0));
+    let head = server.answer(server.request(Method::HEAD, "/api/v1/pods")).await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_named() {
+    let server = server().await;
+    for (path, code, reason, message) in [
+        ("/nope", 404, "NotFound", "pods \"nope\" not found"),
+        ("/nope/log", 404, "NotFound", "pods \"nope\" not found"),
+        ("/nope/exec?command=ls", 404, "NotFound", "pods \"nope\" not found"),
+        ("/..%2f..%2fhost", 404, "NotFound", "pods \"../../host\" not found"),
+        ("/host%ff", 400, "BadRequest", "Invalid UTF-8 in `pod`"),
+        ("/host/log", 400, "BadRequest", "container \"host\" in pod \"host\" has no logs"),
+        ("/host/log?container=x", 400, "BadRequest", "container x is not valid for pod host"),
+        ("/host/exec?container=x&command=ls", 400, "BadRequest", "container x is not valid for pod host"),
+        ("/two/log", 400, "BadRequest", "a container name must be specified for pod two, choose one of: [a b]"),
+        ("/two/attach", 400, "BadRequest", "a container name must be specified for pod two, choose one of: [a b]"),
+        ("/two/log?container=a&tailLines=-1", 400, "BadRequest", "tailLines=\"-1\" is not a whole number"),
+        ("/two/log?container=a&limitBytes=x", 400, "BadRequest", "limitBytes=\"x\" is not a whole number"),
+        ("/two/log?container=a&sinceTime=noon", 400, "BadRequest", "sinceTime=\"noon\" is not an RFC 3339 time"),
+        ("/two/log?container=a&stream=Stderr", 400, "BadRequest", "stream=\"Stderr\" is not supported"),
+        ("/two/log?container=a&previous=true", 400, "BadRequest", "previous terminated container \"a\""),
+        ("/done/exec?command=ls", 400, "BadRequest", "cannot exec into a container in a completed pod; current phase is Succeeded"),
+        ("/done/attach", 400, "BadRequest", "cannot attach to a container in a completed pod; current phase is Succeeded"),
+        ("/host/exec?command=ls", 400, "BadRequest", "Upgrade request required"),
+        ("/host/attach", 400, "BadRequest", "Upgrade request required"),
+        ("?watch=1&resourceVersion=x", 400, "BadRequest", "invalid resource version \"x\""),
+        ("?limit=x", 400, "BadRequest", "limit=\"x\" is not a whole number"),
+        ("?labelSelector=a%20b", 400, "BadRequest", "unable to parse labelSelector"),
+        ("?fieldSelector=spec.x%3D1", 400, "BadRequest", "field label not supported: spec.x"),
+    ] {
+        let answer = server.get(&format!("{PODS}{path}")).await;
+        let found = answer.failure(code, reason);
+        assert!(found.contains(message), "{path}: {found}");
+    }
+    let missing = server.get(&format!("{PODS}/nope")).await.json();
+    assert_eq!(missing["details"], serde_json::json!({"name": "nope", "kind": "pods"}));
+    let protobuf = server.request(Method::GET, PODS).header("accept", "application/vnd.kubernetes.protobuf");
+    let message = server.answer(protobuf).await.failure(406, "NotAcceptable");
+    assert!(message.contains("application/json"), "{message}");
+}
+
+/// clients.md rule 12: a refused WebSocket upgrade is tried again over SPDY by POST, and only that answer is shown.
+#[tokio::test]
+async fn an_upgrade_fails_alike_for_websocket_and_spdy() {
+    let server = server().await;
+    for (path, code, reason, message) in [
+        ("/nope/exec?command=ls&stdout=true", 404, "NotFound", "pods \"nope\" not found"),
+        ("/host/exec?container=x&command=ls", 400, "BadRequest", "container x is not valid for pod host"),
+        ("/done/exec?command=ls", 400, "BadRequest", "completed pod"),
+        ("/two/attach?stdin=1", 400, "BadRequest", "choose one of: [a b]"),
+    ] {
+        let path = format!("{PODS}{path}");
+        let websocket = server
+            .request(Method::GET, &path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", wsstream_testing::http::KEY)
+            .header("sec-websocket-protocol", "v5.channel.k8s.io");
+        let spdy = server
+            .request(Method::POST, &path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1")
+            .header("x-stream-protocol-version", "v4.channel.k8s.io");
+        let (websocket, spdy) = (server.answer(websocket).await, server.answer(spdy).await);
+        assert!(websocket.failure(code, reason).contains(message), "{websocket:?}");
+        assert_eq!(websocket.body, spdy.body);
+        assert_eq!(websocket.status, spdy.status);
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_that_we_do_not_serve_is_told_what_we_do() {
+    let server = server().await;
+    let path = format!("{PODS}/host/exec?command=ls&stdout=true");
+    for method in [Method::GET, Method::POST] {
+        let spdy = server
+            .request(method, &path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1")
+            .header("x-stream-protocol-version", "v4.channel.k8s.io");
+        let message = server.answer(spdy).await.failure(400, "BadRequest");
+        assert!(message.contains("SPDY/3.1") && message.contains("v5.channel.k8s.io"), "{message}");
+    }
+    let upgrade = Upgrade::get(&path)
+        .header("Authorization", &format!("Bearer {}", server.token))
+        .subprotocol("v9.channel.k8s.io");
+    let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let answer = upgrade.send(stream).await;
+    assert_eq!(answer.status, 403, "{}", answer.head);
+    assert_eq!(answer.headers["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_token_and_everybody_learns_why() {
+    let server = server().await;
+    let send = |path: &str, token: Option<&str>| {
+        let mut request = http::Request::get(path).header("host", "x");
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        server.answer(request)
+    };
+    let wrong = format!("Bearer {}x", server.token);
+    for path in ["/api", PODS, "/nonsense", &format!("{PODS}/host/exec?command=ls"), "/version"] {
+        for (token, cause) in [
+            (None, "no bearer token was sent"),
+            (Some("Bearer"), "is not `Bearer <token>`"),
+            (Some("Basic eDp5"), "is not `Bearer <token>`"),
+            (Some("Bearer nonsense"), "is not one that this server accepts"),
+            (Some(wrong.as_str()), "is not one that this server accepts"),
+        ] {
+            let answer = send(path, token).await;
+            let message = answer.failure(401, "Unauthorized");
+            assert!(message.contains(cause), "{path}: {message}");
+            assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+        }
+    }
+    // A token in the query is no token: it would end up in logs.
+    send(&format!("/api?access_token={}", server.token), None).await.failure(401, "Unauthorized");
+    // Methods do not matter, known or not.
+    let post = http::Request::post(format!("{PODS}/host/exec?command=ls")).header("host", "x");
+    server.answer(post).await.failure(401, "Unauthorized");
+    for path in ["/healthz", "/readyz", "/livez"] {
+        let answer = send(path, None).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "ok"));
+    }
+    assert_eq!(send("/api", Some(&format!("Bearer {}", server.token))).await.status, 200);
+}
