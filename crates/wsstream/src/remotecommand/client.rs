@@ -77,7 +77,8 @@ impl Start {
             request,
             offer: Offer::new(DEFAULT_PROTOCOLS),
             limits: Limits::default(),
-            timeouts: Timeouts::default(),
+            // How long a quiet session may last is the server's to say: a person's shell may rest overnight.
+            timeouts: Timeouts { idle: None, ..Timeouts::default() },
         }
     }
 
@@ -95,7 +96,7 @@ impl Start {
         self
     }
 
-    /// The clocks.
+    /// The clocks. Unlike elsewhere, the idle timeout is off unless it is set here.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
