@@ -23,6 +23,7 @@ mod pump;
 mod queue;
 mod run;
 mod session;
+mod signals;
 mod spawn;
 mod state;
 mod supervise;

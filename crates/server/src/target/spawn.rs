@@ -16,6 +16,7 @@ use super::{
     command::CommandOptions,
     descriptor::Descriptor,
     group::{Processes, Reach},
+    signals::restore_defaults,
 };
 
 /// Columns and rows of a terminal whose client has not told any: what every terminal emulator starts with.
@@ -132,6 +133,7 @@ fn prepare(argv: &[String], options: &CommandOptions) -> Result<Command, SpawnEr
     let Some((program, arguments)) = argv.split_first().filter(|(program, _)| !program.is_empty()) else {
         return Err(SpawnError("no command was given".to_owned()));
     };
+    restore_defaults();
     let mut command = Command::new(program);
     command.args(arguments);
     if options.clear_env {
