@@ -61,9 +61,8 @@ impl Kubeconfig<'_> {
     /// Refuses to replace a file that describes anything but a wsstream server: losing somebody's cluster credentials
     /// to a mistyped flag cannot be undone.
     pub fn write(&self, path: &Path) -> Result<(), KubeconfigError> {
-        let fail = |what: &'static str| {
-            move |error| KubeconfigError::Io { path: path.to_owned(), what, error }
-        };
+        let fail =
+            |what: &'static str| move |error| KubeconfigError::Io { path: path.to_owned(), what, error };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -180,7 +179,11 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), example().render());
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
 
         // A second start replaces the file as a whole: another inode, not a truncated and rewritten one.
         let before = std::fs::metadata(&path).unwrap().ino();
@@ -209,7 +212,10 @@ mod tests {
         for (old, replaced) in [
             ("", true),
             ("apiVersion: v1\nclusters:\n- name: prod\n  cluster:\n    server: https://prod\n", false),
-            ("clusters:\n- cluster: {server: a}\n  name: wsstream\n- cluster: {server: b}\n  name: prod\n", false),
+            (
+                "clusters:\n- cluster: {server: a}\n  name: wsstream\n- cluster: {server: b}\n  name: prod\n",
+                false,
+            ),
             ("apiVersion: v1\nclusters:\n- cluster:\n    server: https://x\n  name: wsstream\n", true),
         ] {
             std::fs::write(&path, old).unwrap();

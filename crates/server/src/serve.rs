@@ -91,7 +91,9 @@ pub enum ServeError {
     #[error("no address to listen on")]
     NoAddress,
     /// Plain HTTP on an address that others can reach.
-    #[error("refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS")]
+    #[error(
+        "refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS"
+    )]
     InsecureBeyondLoopback(SocketAddr),
     /// [`TokenSource::Given`] is empty.
     #[error("no bearer token given")]
@@ -315,7 +317,10 @@ impl Bound {
 
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("addresses", &self.addresses).field("api", &self.api).finish_non_exhaustive()
+        f.debug_struct("Bound")
+            .field("addresses", &self.addresses)
+            .field("api", &self.api)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,8 +3,8 @@
 
 use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::{
     ServerConfig,
@@ -62,7 +62,8 @@ impl Certificate {
             Ok((vec![certificate.der().clone()], key.serialize_der(), authority_pem))
         };
         let (chain, key, trust_pem) = make().map_err(TlsError::Generate)?;
-        Self::new(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)), trust_pem).map_err(TlsError::Config)
+        Self::new(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)), trust_pem)
+            .map_err(TlsError::Config)
     }
 
     /// Loads a certificate chain (leaf first) and its private key (PKCS#8, PKCS#1 or SEC1) from PEM files.
@@ -242,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_generated_certificate_covers_where_we_listen() {
-        let certificate = Certificate::generate(&["192.0.2.7".parse().unwrap(), "0.0.0.0".parse().unwrap()]).unwrap();
+        let certificate =
+            Certificate::generate(&["192.0.2.7".parse().unwrap(), "0.0.0.0".parse().unwrap()]).unwrap();
         for name in ["localhost", "127.0.0.1", "::1", "192.0.2.7"] {
             assert!(certificate.covers(name), "{name}");
         }
@@ -272,8 +274,11 @@ mod tests {
         let empty = dir.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         let encrypted = dir.path().join("enc.pem");
-        std::fs::write(&encrypted, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n")
-            .unwrap();
+        std::fs::write(
+            &encrypted,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
         let torn = dir.path().join("torn.pem");
         std::fs::write(&torn, "-----BEGIN CERTIFICATE-----\nAA==\n").unwrap();
         let none = dir.path().join("none.pem");

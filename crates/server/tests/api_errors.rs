@@ -1,5 +1,5 @@
 //! Every error is a Status in JSON, on every path and for every method, and names the cause.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod server_support;
 
@@ -25,8 +25,15 @@ async fn server() -> Running {
 #[tokio::test]
 async fn every_path_and_method_answers_with_a_status() {
     let server = server().await;
-    let methods =
-        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE];
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+    ];
     let paths = [
         // Known paths: with GET they are served, so only the other methods are looked at.
         ("/api", true),
@@ -92,15 +99,40 @@ async fn what_is_wrong_with_a_request_is_named() {
         ("/host/log", 400, "BadRequest", "container \"host\" in pod \"host\" has no logs"),
         ("/host/log?container=x", 400, "BadRequest", "container x is not valid for pod host"),
         ("/host/exec?container=x&command=ls", 400, "BadRequest", "container x is not valid for pod host"),
-        ("/two/log", 400, "BadRequest", "a container name must be specified for pod two, choose one of: [a b]"),
-        ("/two/attach", 400, "BadRequest", "a container name must be specified for pod two, choose one of: [a b]"),
+        (
+            "/two/log",
+            400,
+            "BadRequest",
+            "a container name must be specified for pod two, choose one of: [a b]",
+        ),
+        (
+            "/two/attach",
+            400,
+            "BadRequest",
+            "a container name must be specified for pod two, choose one of: [a b]",
+        ),
         ("/two/log?container=a&tailLines=-1", 400, "BadRequest", "tailLines=\"-1\" is not a whole number"),
         ("/two/log?container=a&limitBytes=x", 400, "BadRequest", "limitBytes=\"x\" is not a whole number"),
-        ("/two/log?container=a&sinceTime=noon", 400, "BadRequest", "sinceTime=\"noon\" is not an RFC 3339 time"),
+        (
+            "/two/log?container=a&sinceTime=noon",
+            400,
+            "BadRequest",
+            "sinceTime=\"noon\" is not an RFC 3339 time",
+        ),
         ("/two/log?container=a&stream=Stderr", 400, "BadRequest", "stream=\"Stderr\" is not supported"),
         ("/two/log?container=a&previous=true", 400, "BadRequest", "previous terminated container \"a\""),
-        ("/done/exec?command=ls", 400, "BadRequest", "cannot exec into a container in a completed pod; current phase is Succeeded"),
-        ("/done/attach", 400, "BadRequest", "cannot attach to a container in a completed pod; current phase is Succeeded"),
+        (
+            "/done/exec?command=ls",
+            400,
+            "BadRequest",
+            "cannot exec into a container in a completed pod; current phase is Succeeded",
+        ),
+        (
+            "/done/attach",
+            400,
+            "BadRequest",
+            "cannot attach to a container in a completed pod; current phase is Succeeded",
+        ),
         ("/host/exec?command=ls", 400, "BadRequest", "Upgrade request required"),
         ("/host/attach", 400, "BadRequest", "Upgrade request required"),
         ("?watch=1&resourceVersion=x", 400, "BadRequest", "invalid resource version \"x\""),

@@ -1,5 +1,5 @@
 //! What stock clients read before and around a session: discovery, pods, tables, selectors.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod server_support;
 
@@ -17,7 +17,8 @@ async fn three_pods() -> Running {
     let (_, main) = process("web", "main", "cat");
     let (side, side_container) = process("web", "side", "exit 0");
     ended(&side).await;
-    pods.add(Pod::new("web").label("app", "web").container(main.tty(true)).container(side_container)).unwrap();
+    pods.add(Pod::new("web").label("app", "web").container(main.tty(true)).container(side_container))
+        .unwrap();
     let (done, done_container) = process("done", "done", "exit 3");
     ended(&done).await;
     pods.add(Pod::new("done").namespace("other").container(done_container)).unwrap();
@@ -155,7 +156,10 @@ async fn namespaces_are_default_and_those_with_pods() {
     assert_eq!(list["items"][0]["metadata"]["name"], "default");
     assert_eq!(list["items"][1]["metadata"]["name"], "other");
     let cells = server.table("/api/v1/namespaces").await.cells();
-    assert_eq!(cells.iter().map(|c| c[..2].join(" ")).collect::<Vec<_>>(), ["default Active", "other Active"]);
+    assert_eq!(
+        cells.iter().map(|c| c[..2].join(" ")).collect::<Vec<_>>(),
+        ["default Active", "other Active"]
+    );
     assert_eq!(server.get("/api/v1/namespaces/other").await.json()["status"]["phase"], "Active");
     let missing = server.get("/api/v1/namespaces/nowhere").await;
     assert_eq!(missing.failure(404, "NotFound"), "namespaces \"nowhere\" not found");

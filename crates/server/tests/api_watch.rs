@@ -1,5 +1,5 @@
 //! Watches see every change once, or say that they cannot.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod server_support;
 
@@ -97,7 +97,8 @@ async fn a_watch_as_table_sends_its_columns_once() {
 #[tokio::test]
 async fn a_watch_ends_at_its_time() {
     let (server, _target) = one_process().await;
-    let mut watch = server.watch(&format!("{PODS}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true")).await;
+    let mut watch =
+        server.watch(&format!("{PODS}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true")).await;
     assert_eq!(watch.kind_and_name().await, pair("ADDED", "web"));
     assert_eq!(watch.next().await, None);
 }
@@ -105,7 +106,8 @@ async fn a_watch_ends_at_its_time() {
 #[tokio::test]
 async fn a_streamed_list_ends_with_its_bookmark() {
     let (server, _target) = one_process().await;
-    let query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let query =
+        "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = server.watch(&format!("{PODS}?{query}")).await;
     assert_eq!(watch.kind_and_name().await, pair("ADDED", "web"));
     let mark = watch.next().await.unwrap();

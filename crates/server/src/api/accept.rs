@@ -42,7 +42,8 @@ pub(crate) fn representation(headers: &HeaderMap) -> Result<Representation, Refu
         }
     }
     if asked {
-        let accepted = "only the following media types are accepted: application/json, application/json;as=Table";
+        let accepted =
+            "only the following media types are accepted: application/json, application/json;as=Table";
         return Err(Status::not_acceptable(accepted).into());
     }
     Ok(Representation::Object)
@@ -67,7 +68,9 @@ fn range_representation(range: &str) -> Option<Representation> {
     match (kind, group, version) {
         (None, ..) => Some(Representation::Object),
         (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Representation::Table(TableVersion::V1)),
-        (Some("Table"), Some("meta.k8s.io"), Some("v1beta1")) => Some(Representation::Table(TableVersion::V1Beta1)),
+        (Some("Table"), Some("meta.k8s.io"), Some("v1beta1")) => {
+            Some(Representation::Table(TableVersion::V1Beta1))
+        }
         // `as=APIGroupDiscoveryList`, `as=PartialObjectMetadata`: the plain type follows in the client's list.
         _ => None,
     }
@@ -89,7 +92,8 @@ mod tests {
     fn the_first_range_that_we_can_produce_wins() {
         use Representation::{Object, Table};
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        let discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+        let discovery =
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
         for (accept, expected) in [
             (&[][..], Some(Object)),
             (&[""], Some(Object)),

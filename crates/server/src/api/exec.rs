@@ -26,7 +26,7 @@ use wsstream::{
         status::Status,
         subprotocol::{REMOTECOMMAND, Subprotocol},
     },
-    remotecommand::{self, Attacher, ExitCode, Executor, Failure, Streams, server},
+    remotecommand::{self, Attacher, Executor, ExitCode, Failure, Streams, server},
     upgrade::is_websocket,
 };
 

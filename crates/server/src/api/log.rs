@@ -38,7 +38,8 @@ pub(crate) async fn get(
     let (pod, snapshot) = find_pod(&api, &namespace, &name)?;
     let container = find_container(&pod, query.text("container"))?;
     refuse_when_closing(&api)?;
-    let log = container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let log =
+        container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let log = until_closing(log, api.sessions().closing());
     if !is_websocket(request.headers()) {
         return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", Body::from_stream(log)));
@@ -54,9 +55,8 @@ pub(crate) async fn get(
     // A quiet log is not an idle session (upstream sets no idle timeout here either).
     limits.timeouts.idle = None;
     api.sessions().spawn(session.run(async move {
-        let opened = upgrade.open(|builder| {
-            reader::sender(builder).limits(limits.limits).timeouts(limits.timeouts)
-        });
+        let opened =
+            upgrade.open(|builder| reader::sender(builder).limits(limits.limits).timeouts(limits.timeouts));
         let (connection, driver) = match opened.await {
             Ok(opened) => opened,
             Err(error) => return format!("the client left before the session began: {error}"),

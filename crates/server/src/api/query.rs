@@ -30,7 +30,9 @@ impl<'a> Query<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(Refusal::bad_request(format!("the query parameter {name}={text:?} is not a whole number"))),
+            Err(_) => Err(Refusal::bad_request(format!(
+                "the query parameter {name}={text:?} is not a whole number"
+            ))),
         }
     }
 }

@@ -45,7 +45,9 @@ impl Selector {
     pub(crate) fn parse(namespace: Option<&str>, query: &Query<'_>) -> Result<Self, Refusal> {
         let labels = match query.text("labelSelector") {
             Some(text) => requirements(text)
-                .map(|part| label(part).ok_or_else(|| Refusal::bad_request(unreadable("labelSelector", text, part))))
+                .map(|part| {
+                    label(part).ok_or_else(|| Refusal::bad_request(unreadable("labelSelector", text, part)))
+                })
                 .collect::<Result<_, _>>()?,
             None => Vec::new(),
         };
@@ -134,7 +136,9 @@ fn field(text: &str, part: &str) -> Result<(Field, Test), Refusal> {
 }
 
 fn unreadable(parameter: &str, text: &str, part: &str) -> String {
-    format!("unable to parse {parameter} {text:?}: found {part:?}, expected key=value, key!=value or the like")
+    format!(
+        "unable to parse {parameter} {text:?}: found {part:?}, expected key=value, key!=value or the like"
+    )
 }
 
 #[cfg(test)]
@@ -160,7 +164,8 @@ mod tests {
     fn select(query: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
         let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let uri = format!("/x?{encoded}").parse().unwrap();
-        let selector = Selector::parse(Some("default"), &Query::of(&uri)).map_err(|refusal| refusal.0.message)?;
+        let selector =
+            Selector::parse(Some("default"), &Query::of(&uri)).map_err(|refusal| refusal.0.message)?;
         let web = pod("web", &[("app", "web"), ("tier", "front")]);
         let db = pod("db", &[("app", "db")]);
         let bare = pod("bare", &[]);
@@ -200,7 +205,10 @@ mod tests {
         ] {
             assert_eq!(select(&[("fieldSelector", selector)]).unwrap(), expected, "{selector}");
         }
-        assert_eq!(select(&[("fieldSelector", "spec.x=1")]).unwrap_err(), "field label not supported: spec.x");
+        assert_eq!(
+            select(&[("fieldSelector", "spec.x=1")]).unwrap_err(),
+            "field label not supported: spec.x"
+        );
         assert!(select(&[("fieldSelector", "metadata.name")]).unwrap_err().contains("fieldSelector"));
     }
 }

@@ -93,6 +93,9 @@ mod tests {
 
     #[test]
     fn a_report_is_one_line_whatever_the_peer_says() {
-        assert_eq!(printable(&"close 1000 \"a\r\nINFO x\u{1b}[2J\" é"), "close 1000 \"a\\r\\nINFO x\\u{1b}[2J\" é");
+        assert_eq!(
+            printable(&"close 1000 \"a\r\nINFO x\u{1b}[2J\" é"),
+            "close 1000 \"a\\r\\nINFO x\\u{1b}[2J\" é"
+        );
     }
 }

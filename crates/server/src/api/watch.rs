@@ -65,11 +65,7 @@ pub(crate) fn start(
         closing: api.sessions().closing(),
     };
     // A version from the future is one of another server, or of this one before its clock was set back.
-    let events = if position > newest {
-        events.expired(TooOld { position, oldest: newest })
-    } else {
-        events
-    };
+    let events = if position > newest { events.expired(TooOld { position, oldest: newest }) } else { events };
     let body = Body::from_stream(stream::unfold(events, Events::next));
     Ok(with_type(StatusCode::OK, "application/json", body))
 }

@@ -118,7 +118,10 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         };
         for text in typed {
             config.listen.push(text.parse::<SocketAddr>().map_err(|_| {
-                source.error(span.clone(), format!("listen: {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7443 or [::1]:7443"))
+                source.error(
+                    span.clone(),
+                    format!("listen: {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7443 or [::1]:7443"),
+                )
             })?);
         }
     }
@@ -249,7 +252,11 @@ mod tests {
             ("[server]\ntls_cert = \"a\"\ntls_key = \"b\"\ninsecure_http = true", 2, "exclude each other"),
             ("[[pod]]\nnamespace = \"x\"", 1, "missing field `name`"),
             ("[[pod]]\nname = \"web\"", 1, "pod \"web\" has no container"),
-            ("[[pod]]\nname = \"Web\"\n[[pod.container]]\nkind = \"host\"", 1, "pod name \"Web\" is not valid"),
+            (
+                "[[pod]]\nname = \"Web\"\n[[pod.container]]\nkind = \"host\"",
+                1,
+                "pod name \"Web\" is not valid",
+            ),
             ("[[pod]]\nname = \"web\"\n[[pod.container]]\nkind = \"docker\"", 4, "unknown variant `docker`"),
             ("[[pod]]\nname = \"web\"\n[[pod.container]]\nkind = \"process\"", 1, "needs a command"),
             ("[[pod]]\nname = \"web\"\n[[pod.container]]\nkind = \"host\"\ntty = true", 1, "tty is for kind"),

@@ -6,9 +6,7 @@ mod spec;
 
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
 
-use crate::{
-    PodError, Pods, ServerOptions, TlsSource, TokenSource,
-};
+use crate::{PodError, Pods, ServerOptions, TlsSource, TokenSource};
 use std::{
     io,
     net::SocketAddr,

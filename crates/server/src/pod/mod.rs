@@ -5,9 +5,9 @@ pub(crate) mod name;
 mod registry;
 mod snapshot;
 
+pub(crate) use feed::{Change, ChangeKind, TooOld};
 pub use registry::Pods;
 pub use snapshot::Phase;
-pub(crate) use feed::{Change, ChangeKind, TooOld};
 pub(crate) use snapshot::{ContainerSnapshot, PodSnapshot};
 
 use crate::target::Target;
@@ -21,7 +21,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum PodError {
     /// A name that Kubernetes would not take either.
-    #[error("{what} {name:?} is not valid: use lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit")]
+    #[error(
+        "{what} {name:?} is not valid: use lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit"
+    )]
     Name {
         /// What is named.
         what: &'static str,
@@ -29,7 +31,9 @@ pub enum PodError {
         name: String,
     },
     /// A label that Kubernetes would not take either.
-    #[error("label {key:?} = {value:?} is not valid: use letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or digit")]
+    #[error(
+        "label {key:?} = {value:?} is not valid: use letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or digit"
+    )]
     Label {
         /// Its key.
         key: String,

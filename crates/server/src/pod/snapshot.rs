@@ -179,7 +179,10 @@ mod tests {
     fn between_runs() -> ContainerSnapshot {
         let last_run = Some(Terminated::ended(1, None, Timestamp::UNIX_EPOCH));
         let reason = "CrashLoopBackOff".into();
-        ContainerSnapshot { last_run, ..container(ContainerState::Waiting { reason, message: String::new() }) }
+        ContainerSnapshot {
+            last_run,
+            ..container(ContainerState::Waiting { reason, message: String::new() })
+        }
     }
 
     #[test]
@@ -208,7 +211,12 @@ mod tests {
                 containers,
                 resource_version: 1,
             };
-            assert_eq!((snapshot.phase, snapshot.status_word().as_str()), (phase, word), "{:?}", snapshot.containers);
+            assert_eq!(
+                (snapshot.phase, snapshot.status_word().as_str()),
+                (phase, word),
+                "{:?}",
+                snapshot.containers
+            );
         }
     }
 }

@@ -43,7 +43,10 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
             }
             Err(_) => {
                 if !std::mem::replace(&mut full, true) {
-                    tracing::warn!(limit = shared.limits.connections, "connection limit reached: new ones wait");
+                    tracing::warn!(
+                        limit = shared.limits.connections,
+                        "connection limit reached: new ones wait"
+                    );
                 }
                 // The semaphore is never closed.
                 let Ok(place) = shared.places.clone().acquire_owned().await else { return };
