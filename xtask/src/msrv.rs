@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
@@ -16,47 +15,47 @@ use crate::{
 
 /// `cargo xtask msrv`.
 pub fn run(workspace: &Workspace, totals: &mut Totals) {
-    let promised = match promised(workspace) {
-        Ok(promised) => promised,
-        Err(error) => return totals.case("msrv", || Outcome::Failed(format!("{error:#}"))),
+    let mut promises = BTreeSet::new();
+    for package in workspace.members().filter(|package| !is_private(package)) {
+        let name = package["name"].as_str().unwrap_or_default();
+        let promised = package["rust_version"].as_str().unwrap_or_default();
+        promises.insert(promised);
+        totals.case(&format!("msrv: dependencies of {name} accept {promised}"), || {
+            Outcome::from_faults(&newer_dependencies(workspace, package))
+        });
+    }
+    for promised in promises {
+        totals.case(&format!("msrv: compiles with {promised}"), || compiles(workspace, promised));
+    }
+}
+
+/// Whether the crates that promise this version compile with it.
+fn compiles(workspace: &Workspace, promised: &str) -> Outcome {
+    let toolchains = capture(Command::new("rustup").args(["toolchain", "list"])).unwrap_or_default();
+    let Some(toolchain) = toolchains.lines().find_map(|line| {
+        let name = line.split_whitespace().next()?;
+        (name.starts_with(&format!("{promised}.")) || name.starts_with(&format!("{promised}-")))
+            .then_some(name)
+    }) else {
+        return Outcome::Skipped(format!(
+            "that toolchain is not installed: rustup toolchain install {promised}"
+        ));
     };
-    totals.case(&format!("msrv: dependencies accept {promised}"), || {
-        Outcome::from_faults(&newer_dependencies(workspace, &promised))
-    });
-    totals.case(&format!("msrv: compiles with {promised}"), || {
-        let toolchains = capture(Command::new("rustup").args(["toolchain", "list"])).unwrap_or_default();
-        let Some(toolchain) = toolchains.lines().find_map(|line| {
-            let name = line.split_whitespace().next()?;
-            (name.starts_with(&format!("{promised}.")) || name.starts_with(&format!("{promised}-")))
-                .then_some(name)
-        }) else {
-            return Outcome::Skipped(format!(
-                "that toolchain is not installed: rustup toolchain install {promised}"
-            ));
-        };
-        let target = workspace.target.join("msrv");
-        let mut command = Command::new("rustup");
-        command.args(["run", toolchain, "cargo", "check", "--workspace", "--locked", "--lib", "--bins"]);
-        show(command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", target))
-    });
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "cargo", "check", "--locked", "--lib", "--bins"]);
+    for package in
+        workspace.members().filter(|package| !is_private(package) && package["rust_version"] == promised)
+    {
+        command.args(["--package", package["name"].as_str().unwrap_or_default()]);
+    }
+    show(command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", workspace.target.join("msrv")))
 }
 
-fn promised(workspace: &Workspace) -> Result<String> {
-    let package = workspace
-        .members()
-        .find(|package| package["name"] == "wsstream-proto")
-        .context("wsstream-proto is not a member")?;
-    Ok(package["rust_version"].as_str().context("rust-version is not stated")?.to_owned())
-}
-
-/// Dependencies of what is published (normal and build edges) that state a newer Rust than `promised`.
-fn newer_dependencies(workspace: &Workspace, promised: &str) -> Vec<String> {
+/// What a published package depends on (normal and build edges) that states a newer Rust than the package.
+fn newer_dependencies(workspace: &Workspace, package: &Value) -> Vec<String> {
+    let promised = package["rust_version"].as_str().unwrap_or_default();
     let mut reached = BTreeSet::new();
-    let mut waiting: Vec<&str> = workspace
-        .members()
-        .filter(|package| !is_private(package))
-        .filter_map(|package| package["id"].as_str())
-        .collect();
+    let mut waiting: Vec<&str> = package["id"].as_str().into_iter().collect();
     while let Some(id) = waiting.pop() {
         if reached.insert(id) {
             waiting.extend(shipped_edges(workspace, id));

@@ -202,8 +202,9 @@ async fn keys(own: &Own) -> Result<()> {
     let mut terminal =
         own.terminal(&["exec", "-it", "host", "--", "env", "PS1=ready> ", "sh", "-i"], (33, 101))?;
     terminal.expect("ready> ").await?;
-    terminal.send("sleep 1000\n").await?;
-    terminal.expect("sleep 1000\r\n").await?;
+    // The number comes from the program that the key is to interrupt: a key before it would hit the shell.
+    terminal.send("sh -c 'echo $((40+2)); exec sleep 1000'\n").await?;
+    terminal.expect("42\r\n").await?;
     terminal.send("\x03").await?;
     terminal.expect("ready> ").await?;
     terminal.send("echo code $?\n").await?;

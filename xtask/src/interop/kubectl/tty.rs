@@ -26,7 +26,8 @@ pub(super) async fn ctrl_c(kubectl: &Kubectl) -> Result<()> {
     let mut terminal =
         kubectl.terminal(&["exec", "-it", "host", "--", "env", "PS1=ready> ", "sh", "-i"], SIZE)?;
     terminal.expect("ready> ").await?;
-    terminal.send("echo $((40+2)); exec_me() { sleep 1000; }; exec_me\n").await?;
+    // The number comes from the program that the key is to interrupt: a key before it would hit the shell.
+    terminal.send("sh -c 'echo $((40+2)); exec sleep 1000'\n").await?;
     terminal.expect("42\r\n").await?;
     terminal.send("\x03").await?;
     terminal.expect("ready> ").await?;
