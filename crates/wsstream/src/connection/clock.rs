@@ -75,6 +75,7 @@ impl Clock {
     pub(super) fn on_pause_changed(&mut self, now: Instant) {
         self.ponged = now;
         self.received = now;
+        self.closing = now;
     }
 
     pub(super) fn on_closing(&mut self, now: Instant) {
@@ -106,7 +107,8 @@ impl Clock {
             after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| {
                 Due::UnsolicitedPong
             }),
-            after(self.closing, Some(t.close), closing, |_| Due::CloseTimeout),
+            // A client that has closed still hands on what comes; that its reader is slow is not the server's fault.
+            after(self.closing, Some(t.close), closing && !paused, |_| Due::CloseTimeout),
         ]
         .into_iter()
         .flatten()

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::{debug, warn};
 use wsstream_proto::channel::ChannelId;
-use wsstream_proto::connection::{Connection as Machine, Dropped, Event, Violation};
+use wsstream_proto::connection::{Connection as Machine, Dropped, Event, SendError};
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::clock::{Clock, Due, Situation};
@@ -85,6 +85,15 @@ pub(super) struct Core {
     paused: bool,
     /// The peer's byte stream has ended.
     eof: bool,
+    /// What the peer sends is not looked at any more: it broke a rule, or there is no memory for it.
+    deaf: bool,
+    /// This side's byte stream was ended.
+    shut: bool,
+    /// Writing failed with this. What had arrived by then is still taken in: a server that is done with its session
+    /// may close its socket under a client that still sends, and its last words are the status.
+    broken: Option<Loss>,
+    /// What the probe said when the close timeout last passed.
+    unsent: Option<usize>,
     peer_close: Option<CloseReason>,
     /// This side has begun to close; this is what will be reported.
     closing: Option<End>,
@@ -102,10 +111,13 @@ impl Core {
         is_server: bool,
         reads: impl Iterator<Item = bool>,
         input: BytesMut,
-        limits: Limits,
+        mut limits: Limits,
         clock: Clock,
         probe: Option<UnsentProbe>,
     ) -> Self {
+        // A buffer of nothing would never have room.
+        limits.send_buffer = limits.send_buffer.max(1);
+        limits.receive_buffer = limits.receive_buffer.max(1);
         let inboxes: Vec<_> = reads.map(Inbox::new).collect();
         Self {
             io: Some(io),
@@ -124,6 +136,10 @@ impl Core {
             blocked: false,
             paused: false,
             eof: false,
+            deaf: false,
+            shut: false,
+            broken: None,
+            unsent: None,
             peer_close: None,
             closing: None,
             end: None,
@@ -141,21 +157,42 @@ impl Core {
         if let Some(end) = &self.end {
             return Step::Done(end.clone());
         }
-        if let Some(closing) = self.closing.clone()
-            && !self.blocked
-            && (self.machine.received_close() || self.eof)
-        {
-            let shut = match self.io.as_mut() {
-                Some(io) => Pin::new(io).poll_shutdown(&mut Context::from_waker(write)),
-                None => Poll::Ready(Ok(())),
-            };
-            // Both sides have said all they had to say: an error now changes nothing.
-            return if shut.is_ready() { self.done(closing) } else { Step::Wait };
-        }
-        if self.eof {
+        let through = self.closing.is_some() && (self.machine.received_close() || self.eof);
+        // A peer that is not understood any more is told at once that nothing follows the Close: it may be waiting for
+        // that, and what it sends meanwhile is still read, so that the Close gets through.
+        if (through || self.deaf) && !self.blocked && !self.shut && self.poll_shutdown(write).is_pending() {
             return Step::Wait;
         }
-        self.receive(cx)
+        if through && !self.blocked {
+            return self.done_closing();
+        }
+        match (self.eof, &self.broken) {
+            (true, Some(_)) => self.done_closing(),
+            (true, None) => Step::Wait,
+            (false, _) => self.receive(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, write: &Waker) -> Poll<()> {
+        if let (Some(io), None) = (self.io.as_mut(), &self.broken) {
+            // This side has said all it had to say: an error now changes nothing.
+            let _ = ready!(Pin::new(io).poll_shutdown(&mut Context::from_waker(write)));
+        }
+        self.shut = true;
+        Poll::Ready(())
+    }
+
+    /// The end of a connection that can get no further, as far as it has come.
+    fn done_closing(&mut self) -> Step {
+        let end = match (&self.closing, &self.broken) {
+            (Some(lost @ End::Lost(_)), _) => lost.clone(),
+            // A server that has closed takes nothing more, so a client has lost nothing when it could not write.
+            (Some(closing), _) if !self.is_server && self.machine.received_close() => closing.clone(),
+            (_, Some(loss)) => End::Lost(loss.clone()),
+            (Some(closing), None) => closing.clone(),
+            (None, None) => End::Lost(Loss::Eof),
+        };
+        self.done(end)
     }
 
     fn done(&mut self, end: End) -> Step {
@@ -172,21 +209,31 @@ impl Core {
         if full {
             return Step::Wait;
         }
-        match self.machine.handle_input(&mut self.input) {
-            Ok(Some(event)) => {
-                self.handle_event(event);
+        if self.deaf {
+            self.input.clear();
+        } else {
+            match self.machine.handle_input(&mut self.input) {
+                Ok(Some(event)) => {
+                    self.handle_event(event);
+                    return Step::Again;
+                }
+                Ok(None) => {}
+                Err(violation) => {
+                    warn!(%violation, code = %violation.close_code(), "the peer broke the protocol");
+                    self.give_up(Loss::Violation(violation));
+                    return Step::Again;
+                }
+            }
+            if !self.grant.resize(self.machine.collected_bytes()) {
+                warn!(bytes = self.machine.collected_bytes(), "no memory for an unfinished base64 message");
+                self.machine.close(&CloseReason::new(CloseCode::TRY_AGAIN, "no memory"));
+                self.give_up(Loss::NoMemory);
                 return Step::Again;
             }
-            Ok(None) => {}
-            // Once it has failed, what follows is only read so that the Close frame gets through.
-            Err(violation) => self.fail(violation),
-        }
-        if !self.grant.resize(self.machine.collected_bytes()) {
-            warn!(bytes = self.machine.collected_bytes(), "no memory for an unfinished base64 message");
-            self.input.clear();
-            self.begin_close(&CloseReason::new(CloseCode::TRY_AGAIN, "no memory"), End::Lost(Loss::NoMemory));
         }
         match ready_or_wait(self.poll_read(cx)) {
+            // Everything that had arrived when writing failed is in.
+            None if self.broken.is_some() => self.done_closing(),
             None => Step::Wait,
             Some(Ok(0)) => self.handle_eof(),
             Some(Ok(_)) => {
@@ -200,12 +247,10 @@ impl Core {
             }
             Some(Err(error)) => {
                 debug!(%error, "reading failed");
-                let end = match (&self.closing, self.machine.received_close()) {
-                    (Some(closing), true) => closing.clone(),
-                    (Some(lost @ End::Lost(_)), _) => lost.clone(),
-                    _ => End::Lost(Loss::io(&error)),
-                };
-                self.done(end)
+                match (&self.closing, &self.broken, self.machine.received_close()) {
+                    (Some(_), _, true) | (Some(End::Lost(_)), _, _) | (_, Some(_), _) => self.done_closing(),
+                    _ => self.done(End::Lost(Loss::io(&error))),
+                }
             }
         }
     }
@@ -223,14 +268,15 @@ impl Core {
 
     fn handle_eof(&mut self) -> Step {
         self.eof = true;
-        match (&self.closing, self.machine.received_close()) {
-            (None, true) => {
-                // A server's peer that has said all: the application still decides when this side closes.
-                Step::Again
-            }
+        match &self.closing {
+            _ if self.broken.is_some() => self.done_closing(),
+            // A server's peer that has said all: the application still decides when this side closes.
+            _ if self.machine.received_close() => Step::Again,
+            Some(End::Lost(_)) => Step::Again,
             // The peer did not wait for the handshake; stock clients do so.
-            (Some(_), _) => Step::Again,
-            (None, false) => self.done(End::Lost(Loss::Eof)),
+            Some(End::Closed { .. }) if self.is_server => Step::Again,
+            // A server that does not answer a client's Close may have had more to say.
+            _ => self.done(End::Lost(Loss::Eof)),
         }
     }
 
@@ -292,16 +338,22 @@ impl Core {
         }
         self.peer_close = Some(reason);
         self.wake_readers();
+        if !self.is_server {
+            // Nothing more is taken from those who wait to send.
+            self.wakers.wake_writers();
+        }
     }
 
-    fn fail(&mut self, violation: Violation) {
-        if self.closing.is_none() {
-            warn!(%violation, code = %violation.close_code(), "the peer broke the protocol");
-            self.closing = Some(End::Lost(Loss::Violation(violation)));
+    /// Nothing that the peer sends is looked at from now on; the Close that says why is in the outbox.
+    fn give_up(&mut self, loss: Loss) {
+        self.deaf = true;
+        self.input = BytesMut::new();
+        // A server that has closed throws away what comes, so it loses nothing; a client may.
+        if self.closing.is_none() || !self.is_server {
+            self.closing = Some(End::Lost(loss));
             self.clock.on_closing(Instant::now());
             self.wake_all();
         }
-        self.input.clear();
     }
 
     /// The next deadline.
@@ -310,7 +362,7 @@ impl Core {
             blocked: self.blocked,
             paused: self.paused,
             closing: self.closing.is_some(),
-            half_closed: self.machine.received_close() || self.eof,
+            half_closed: self.machine.received_close() || self.eof || self.broken.is_some(),
         })
     }
 
@@ -329,7 +381,6 @@ impl Core {
                 debug!(?after, "closing an idle connection");
                 let reason = CloseReason::new(CloseCode::GOING_AWAY, "idle timeout");
                 self.begin_close(&reason, End::Lost(Loss::Idle(after)));
-                self.wake_all();
             }
             Due::DeadPeer(after) => {
                 debug!(?after, "the peer is dead");
@@ -342,19 +393,30 @@ impl Core {
 
     fn handle_close_timeout(&mut self, now: Instant) {
         let Some(closing) = self.closing.clone() else { return };
-        let patient = match (&closing, &self.probe) {
+        let unsent = self.probe.as_ref().and_then(UnsentProbe::unsent);
+        let before = std::mem::replace(&mut self.unsent, unsent);
+        let patient = match (&closing, unsent) {
             (End::Lost(_), _) => false,
+            // A server that has closed takes nothing more.
+            _ if !self.is_server && self.machine.received_close() => false,
             _ if self.blocked => true,
-            (_, Some(probe)) => probe.unsent().is_some_and(|bytes| bytes > 0),
+            // The last of it may have got through only just now, and then the peer has yet to read it.
+            (_, Some(bytes)) => bytes > 0 || before != Some(0),
             // Without a probe a sign of life is all there is to go by.
             (_, None) => self.clock.received_while_closing(),
         };
         if patient {
             self.clock.on_closing(now);
-        } else {
-            debug!("the peer did not complete the close handshake");
-            self.finish(closing);
+            return;
         }
+        debug!("the peer did not complete the close handshake");
+        let complete = self.is_server || self.machine.received_close() || matches!(closing, End::Lost(_));
+        // A server that does not answer a client's Close may have had more to say.
+        self.finish(if complete {
+            closing
+        } else {
+            End::Lost(Loss::CloseTimeout(self.clock.timeouts.close))
+        });
     }
 
     // ---- the handles' side ----
@@ -393,13 +455,13 @@ impl Core {
     pub(super) fn poll_send(
         &mut self,
         channel: ChannelId,
-        payload: &mut Option<Bytes>,
+        payload: impl FnOnce() -> Bytes,
         cx: &mut Context<'_>,
         write: &Waker,
         handle: u64,
     ) -> Poll<Result<(), WriteError>> {
         ready!(self.poll_room(channel, cx, write, handle))?;
-        let payload = payload.take().unwrap_or_default();
+        let payload = payload();
         let len = payload.len();
         self.machine.send(channel, payload)?;
         if let Some(sent) = self.sent.get_mut(usize::from(channel.0)) {
@@ -413,7 +475,7 @@ impl Core {
     }
 
     /// Ready when a message would be taken now.
-    pub(super) fn poll_room(
+    fn poll_room(
         &mut self,
         channel: ChannelId,
         cx: &mut Context<'_>,
@@ -425,9 +487,13 @@ impl Core {
             self.transmit(write);
             self.writable(channel)?;
             if self.machine.outbox().len() >= self.limits.send_buffer {
-                self.wakers.wait_to_write(handle, cx.waker());
+                self.wakers.wait_for_room(handle, cx.waker());
                 return Poll::Pending;
             }
+        }
+        if self.wakers.lets_others_go_first(handle) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
@@ -435,10 +501,20 @@ impl Core {
     fn writable(&self, channel: ChannelId) -> Result<(), WriteError> {
         match (&self.end, &self.closing) {
             (Some(End::Lost(loss)), _) | (None, Some(End::Lost(loss))) => Err(WriteError::Lost(loss.clone())),
-            (Some(End::Closed { .. }), _) => {
-                Err(WriteError::Refused(wsstream_proto::connection::SendError::Closing))
+            (Some(End::Closed { .. }), _) => Err(WriteError::Refused(SendError::Closing)),
+            _ => {
+                self.machine.may_send(channel)?;
+                self.broken.clone().map_or(Ok(()), |loss| Err(WriteError::Lost(loss)))
             }
-            _ => Ok(self.machine.may_send(channel)?),
+        }
+    }
+
+    /// Why nothing can be sent, unless this side or the peer has closed in good order.
+    fn loss(&self) -> Option<Loss> {
+        match self.end.as_ref().or(self.closing.as_ref()) {
+            Some(End::Lost(loss)) => Some(loss.clone()),
+            Some(End::Closed { .. }) if self.end.is_some() => None,
+            _ => self.broken.clone(),
         }
     }
 
@@ -449,19 +525,19 @@ impl Core {
         handle: u64,
     ) -> Poll<Result<(), WriteError>> {
         self.transmit(write);
-        if let Some(End::Lost(loss)) = self.end.as_ref().or(self.closing.as_ref()) {
-            return Poll::Ready(Err(WriteError::Lost(loss.clone())));
+        if let Some(loss) = self.loss() {
+            return Poll::Ready(Err(WriteError::Lost(loss)));
         }
         if self.blocked {
-            self.wakers.wait_to_write(handle, cx.waker());
+            self.wakers.wait_to_flush(handle, cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
 
     pub(super) fn half_close(&mut self, channel: ChannelId, write: &Waker) -> Result<(), WriteError> {
-        if let Some(End::Lost(loss)) = self.end.as_ref().or(self.closing.as_ref()) {
-            return Err(WriteError::Lost(loss.clone()));
+        if let Some(loss) = self.loss() {
+            return Err(WriteError::Lost(loss));
         }
         self.machine.half_close(channel)?;
         self.transmit(write);
@@ -481,13 +557,19 @@ impl Core {
         }
         self.transmit(write);
         self.wakers.wake_driver();
+        // Nothing more is taken from those who wait to send.
+        self.wakers.wake_writers();
     }
 
     fn begin_close(&mut self, reason: &CloseReason, end: End) {
         if self.end.is_none() && self.closing.is_none() {
+            let lost = matches!(end, End::Lost(_));
             self.machine.close(reason);
             self.closing = Some(end);
             self.clock.on_closing(Instant::now());
+            if lost {
+                self.wake_all();
+            }
         }
     }
 
@@ -550,7 +632,10 @@ impl Core {
             (Some(reason), _, None) => Poll::Ready(End::Closed { by: Side::Peer, reason: reason.clone() }),
             (_, Some(lost @ End::Lost(_)), None) => Poll::Ready(lost.clone()),
             (_, _, Some(end)) => Poll::Ready(end.clone()),
-            _ => self.wait_for_end(cx),
+            _ => match &self.broken {
+                Some(loss) => Poll::Ready(End::Lost(loss.clone())),
+                None => self.wait_for_end(cx),
+            },
         }
     }
 
@@ -576,6 +661,9 @@ impl Core {
 
     /// Writes as much of the outbox as the wire takes.
     fn transmit(&mut self, write: &Waker) {
+        if self.broken.is_some() {
+            self.machine.outbox().clear();
+        }
         let before = self.machine.outbox().len();
         if self.end.is_some() || (before == 0 && !self.needs_flush) {
             return;
@@ -583,11 +671,11 @@ impl Core {
         let result = self.poll_transmit(&mut Context::from_waker(write));
         if let Poll::Ready(Err(error)) = result {
             debug!(%error, "writing failed");
-            let end = match &self.closing {
-                Some(lost @ End::Lost(_)) => lost.clone(),
-                _ => End::Lost(Loss::io(&error)),
-            };
-            return self.finish(end);
+            self.broken = Some(Loss::io(&error));
+            self.machine.outbox().clear();
+            self.needs_flush = false;
+            self.blocked = false;
+            return self.wake_all();
         }
         let after = self.machine.outbox().len();
         let was_blocked = std::mem::replace(&mut self.blocked, result.is_pending());

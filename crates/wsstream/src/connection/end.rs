@@ -46,6 +46,9 @@ pub enum Loss {
     WriteTimeout(Duration),
     /// No data went either way for this long; this side closed with 1001.
     Idle(Duration),
+    /// This client closed, and the server gave no sign for this long and never closed itself: it may have had more to
+    /// send. A server does not report this; stock clients often leave without a Close.
+    CloseTimeout(Duration),
     /// The peer broke a rule; this side closed with the code that names it.
     Violation(Violation),
     /// There was no memory for the peer's unfinished message; this side closed with 1013.
@@ -68,7 +71,9 @@ impl Loss {
         let kind = match self {
             Self::Eof => io::ErrorKind::UnexpectedEof,
             Self::Io(kind, _) => *kind,
-            Self::DeadPeer(_) | Self::WriteTimeout(_) | Self::Idle(_) => io::ErrorKind::TimedOut,
+            Self::DeadPeer(_) | Self::WriteTimeout(_) | Self::Idle(_) | Self::CloseTimeout(_) => {
+                io::ErrorKind::TimedOut
+            }
             Self::Violation(_) => io::ErrorKind::InvalidData,
             Self::NoMemory => io::ErrorKind::OutOfMemory,
             Self::DriverDropped | Self::Abandoned => io::ErrorKind::ConnectionAborted,
@@ -87,6 +92,7 @@ impl fmt::Display for Loss {
             Self::DeadPeer(after) => write!(f, "nothing came from the peer for {after:?}"),
             Self::WriteTimeout(after) => write!(f, "the peer took nothing for {after:?}"),
             Self::Idle(after) => write!(f, "no data for {after:?}"),
+            Self::CloseTimeout(after) => write!(f, "the server did not answer the close within {after:?}"),
             Self::Violation(violation) => write!(f, "the peer broke the protocol: {violation}"),
             Self::NoMemory => f.write_str("no memory left for the peer's unfinished message"),
             Self::DriverDropped => f.write_str("the connection's driver was dropped"),

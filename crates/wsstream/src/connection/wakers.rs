@@ -3,14 +3,19 @@
 //! An IO object remembers one task. Here a writer may be the last to have polled the wire and then be dropped; the
 //! driver would never hear that the wire is ready again. So the wire is always polled with this shared waker.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 #[derive(Debug, Default)]
 struct Waiting {
     driver: Option<Waker>,
-    /// Handles that wait for room, by the handle's number.
+    /// Handles that wait for room or for a flush, by the handle's number.
     writers: Vec<(u64, Waker)>,
+    /// Handles that found no room and have not got any since, in the order in which they began to wait.
+    turns: VecDeque<u64>,
+    /// The handle that has just let the others go first.
+    yielded: Option<u64>,
 }
 
 /// The driver and the writers of one connection, as far as they wait.
@@ -30,7 +35,7 @@ impl Wakers {
         }
     }
 
-    pub(super) fn wait_to_write(&self, handle: u64, waker: &Waker) {
+    pub(super) fn wait_to_flush(&self, handle: u64, waker: &Waker) {
         let mut waiting = self.waiting();
         match waiting.writers.iter_mut().find(|(number, _)| *number == handle) {
             Some((_, old)) => old.clone_from(waker),
@@ -38,8 +43,35 @@ impl Wakers {
         }
     }
 
+    pub(super) fn wait_for_room(&self, handle: u64, waker: &Waker) {
+        self.wait_to_flush(handle, waker);
+        let mut waiting = self.waiting();
+        if !waiting.turns.contains(&handle) {
+            waiting.turns.push_back(handle);
+        }
+    }
+
+    /// There is room. Whether this handle should not take it yet, because another one has waited longer.
+    ///
+    /// Writers in one task are polled in a fixed order, and without this the first of them would take all the room
+    /// there ever is. It yields once: one that waited may have lost interest.
+    pub(super) fn lets_others_go_first(&self, handle: u64) -> bool {
+        let mut waiting = self.waiting();
+        let mine = waiting.turns.iter().position(|number| *number == handle);
+        let before_me = mine.unwrap_or(waiting.turns.len());
+        if before_me > 0 && waiting.yielded != Some(handle) {
+            waiting.yielded = Some(handle);
+            return true;
+        }
+        waiting.yielded = None;
+        waiting.turns.drain(..mine.map_or(before_me, |mine| mine + 1));
+        false
+    }
+
     pub(super) fn forget_writer(&self, handle: u64) {
-        self.waiting().writers.retain(|(number, _)| *number != handle);
+        let mut waiting = self.waiting();
+        waiting.writers.retain(|(number, _)| *number != handle);
+        waiting.turns.retain(|number| *number != handle);
     }
 
     pub(super) fn wake_driver(&self) {

@@ -92,7 +92,8 @@ impl ChannelWriter {
             return Poll::Ready(Ok(()));
         }
         let shared = &self.handle.shared;
-        shared.lock().poll_send(self.channel, message, cx, &shared.write_waker, self.handle.number)
+        let payload = || message.take().unwrap_or_default();
+        shared.lock().poll_send(self.channel, payload, cx, &shared.write_waker, self.handle.number)
     }
 
     /// Waits until the wire has taken everything that was queued before. Cancel-safe.
@@ -128,19 +129,19 @@ impl ChannelWriter {
 /// Each write is one message of at most [`MAX_WRITE`] bytes. `shutdown` is [`close`](ChannelWriter::close) after a
 /// flush; on a server it only flushes.
 impl AsyncWrite for ChannelWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let data = data.get(..data.len().min(MAX_WRITE)).unwrap_or_default();
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let shared = &self.handle.shared;
         if !self.discards {
-            // Ask for room first, so that bytes are copied only when they are taken.
-            ready!(shared.lock().poll_room(self.channel, cx, &shared.write_waker, self.handle.number))?;
+            let shared = &self.handle.shared;
+            // Bytes are copied only when they are taken.
+            let payload = || Bytes::copy_from_slice(data);
+            let number = self.handle.number;
+            ready!(shared.lock().poll_send(self.channel, payload, cx, &shared.write_waker, number))?;
         }
-        let n = data.len();
-        ready!(self.poll_send(&mut Some(Bytes::copy_from_slice(data)), cx))?;
-        Poll::Ready(Ok(n))
+        Poll::Ready(Ok(data.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
