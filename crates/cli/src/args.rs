@@ -23,11 +23,19 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogArgs {
     /// What to log on standard error: a level, or directives such as `wsstream=debug`
-    /// [default: info for serve, warn otherwise]
-    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
+    /// [default: $RUST_LOG, else info for serve and warn otherwise]
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", hide_env = true)]
     pub(crate) log: Option<String>,
-    /// The form of the log
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    /// The form of the log: `text`, or `json` for one object a line [default: text]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub(crate) log_format: LogFormat,
 }
 

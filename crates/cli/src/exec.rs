@@ -11,7 +11,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  wsstream exec web -- uname -a                 standard output and error apart, the exit code is the command's
+  wsstream exec web -- uname -a                 outputs apart, the exit code is the command's
   tar c src | wsstream exec -i web -- tar x     standard input too, and its end
   wsstream exec -it web -- sh                   a shell on a terminal
   wsstream exec web -c app -- env               in a container of your choice
@@ -20,11 +20,11 @@ pub(crate) struct ExecArgs {
     /// The pod: NAME or pod/NAME
     #[arg(value_parser = pod::parse_name)]
     pod: String,
-    #[command(flatten)]
-    session: SessionArgs,
     /// The command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 /// Runs the verb.

@@ -29,8 +29,8 @@ pub(crate) struct LogsArgs {
     /// Go on printing as more is written
     #[arg(short, long)]
     follow: bool,
-    /// Only the last N lines; -1 for all
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    /// Only the last N lines; -1 for all [default: -1]
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
     tail: i64,
     /// Only what is newer than this, such as 5s, 2m or 3h
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, conflicts_with = "since_time")]

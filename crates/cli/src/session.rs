@@ -12,9 +12,10 @@ use crate::terminal::{self, RawMode};
 use std::future::pending;
 use std::io;
 use tokio::io::AsyncWriteExt as _;
+use wsstream::connection::Loss;
 use wsstream::proto::terminal_size::TerminalSize;
 use wsstream::remotecommand::client::{self, ChannelReader, Process, ResizeSender};
-use wsstream::remotecommand::{LostSession, Outcome};
+use wsstream::remotecommand::{LostSession, LostWhy, Outcome};
 
 /// Opens the session that is planned, runs it, and says how it ended.
 pub(crate) async fn run(mut plan: Plan) -> Result<Exit, Failure> {
@@ -152,12 +153,24 @@ fn judge(outcome: Outcome, protocol: &str) -> Result<Exit, Failure> {
             if protocol.is_empty() { "an unnamed protocol" } else { protocol }
         ))),
         Outcome::Lost(LostSession { why, stdout, stderr, stdin, .. }) => {
-            Err(Failure::lost(format!("{why}; whether the command succeeded is unknown")).next(format!(
-                "{stdout} bytes of output and {stderr} of errors had arrived, {stdin} of input were sent"
-            )))
+            Err(Failure::lost(format!("{}; whether the command succeeded is unknown", cause(&why))).next(
+                format!(
+                    "{stdout} bytes of output and {stderr} of errors had arrived, {stdin} of input were sent"
+                ),
+            ))
         }
         // `Outcome` may grow; what we do not know is not a success.
         other => Err(Failure::lost(other)),
+    }
+}
+
+/// Why a session is lost. A server that is gone is one case to a person, with TLS and without.
+fn cause(why: &LostWhy) -> String {
+    match why {
+        LostWhy::Connection(Loss::Eof | Loss::Io(io::ErrorKind::UnexpectedEof, _)) => {
+            "the server or something on the way to it broke the connection off".to_owned()
+        }
+        why => why.to_string(),
     }
 }
 

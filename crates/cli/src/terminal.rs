@@ -81,3 +81,45 @@ pub(crate) fn size() -> Option<(u16, u16)> {
         .map(|size| (size.ws_col, size.ws_row))
         .find(|(width, height)| *width > 0 && *height > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{RawMode, restore_on_panic};
+    use rustix::termios::{OutputModes, tcgetattr};
+    use tokio::io::AsyncReadExt as _;
+
+    const PANICS: &str = "WSSTREAM_TEST_PANICS_IN_RAW_MODE";
+
+    /// Runs itself on a terminal of its own: the one of the test run is not ours to make raw.
+    #[tokio::test]
+    async fn a_panic_restores_the_terminal() {
+        if std::env::var_os(PANICS).is_some() {
+            restore_on_panic();
+            let raw = RawMode::enter().unwrap();
+            // A guard that is never dropped, as in a panic that aborts.
+            std::mem::forget(raw);
+            panic!("while raw");
+        }
+        let (mut master, terminal) = pty_process::open().unwrap();
+        let found = tcgetattr(&terminal).unwrap();
+        let mut child = pty_process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "terminal::tests::a_panic_restores_the_terminal", "--nocapture"])
+            .env(PANICS, "1")
+            .spawn_borrowed(&terminal)
+            .unwrap();
+        let mut printed = Vec::new();
+        let mut buffer = [0; 4096];
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.unwrap(),
+                length = master.read(&mut buffer) => printed.extend_from_slice(&buffer[..length.unwrap()]),
+            }
+        };
+        assert!(!status.success());
+        let printed = String::from_utf8_lossy(&printed);
+        assert!(printed.contains("while raw\r\n"), "readable, too: {printed}");
+        let left = tcgetattr(&terminal).unwrap();
+        assert_eq!((left.input_modes, left.local_modes), (found.input_modes, found.local_modes));
+        assert!(left.output_modes.contains(OutputModes::OPOST));
+    }
+}

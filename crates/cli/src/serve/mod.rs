@@ -21,15 +21,16 @@ use wsstream_server::{Config, PodSpec, Server};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  wsstream serve                                this machine as the pod `host`, on https://127.0.0.1:7443
-  wsstream serve --run web=./app                a supervised command as the pod `web`: exec, attach, logs
+  wsstream serve                        this machine as the pod `host`, on https://127.0.0.1:7443
+  wsstream serve --run web=./app        a supervised command as the pod `web`: exec, attach, logs
   wsstream serve --run 'web/app=./app --port 80' --pod web/shell
-                                                one pod with two containers
+                                        one pod with two containers
   wsstream serve --listen 192.0.2.7:7443 --token-file /etc/wsstream/token
-                                                reachable from elsewhere; whoever has the token runs commands here
+                                        reachable from elsewhere, with tokens that stay
 
-Everything that can run code asks for a token. The kubeconfig that is written holds it; keep it to yourself.
-SIGINT, SIGTERM and SIGHUP stop the server: sessions may end within 10 s, a second signal ends them at once.")]
+Whoever has a token runs commands as you. The kubeconfig that is written holds one: keep it to
+yourself. SIGINT, SIGTERM and SIGHUP stop the server: sessions have 10 s to end, and a second signal
+ends them at once.")]
 pub(crate) struct ServeArgs {
     /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one. May be repeated
     /// [default: 127.0.0.1:7443]
@@ -67,8 +68,8 @@ pub(crate) struct ServeArgs {
     /// The same, on a terminal, for `attach -it`
     #[arg(long, value_name = "NAME[/CONTAINER]=COMMAND", value_parser = pods::parse_run)]
     run_tty: Vec<RunFlag>,
-    /// The namespace of the pods named by flags
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    /// The namespace of the pods named by flags [default: default]
+    #[arg(short, long, value_name = "NAME", default_value = "default", hide_default_value = true)]
     namespace: String,
 }
 
@@ -121,7 +122,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
 impl ServeArgs {
     fn plan(self) -> Result<Plan, Failure> {
         let mut config = match &self.config {
-            Some(path) => Config::load(path).map_err(Failure::usage)?,
+            Some(path) => Config::load(path).map_err(Failure::local)?,
             None => Config::default(),
         };
         if !self.listen.is_empty() {

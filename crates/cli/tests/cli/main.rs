@@ -1,0 +1,17 @@
+//! The binary against itself: real processes, real sockets, a real terminal.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+mod attach;
+mod exec;
+mod help;
+mod logs;
+mod serve;
+mod support;
+mod terminal;
