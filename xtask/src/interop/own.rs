@@ -211,7 +211,7 @@ async fn keys(own: &Own) -> Result<()> {
     terminal.expect("code 130\r\n").await?;
     terminal.expect("ready> ").await?;
     terminal.send("\x04").await?;
-    terminal.exits(130).await
+    terminal.exits(0).await
 }
 
 async fn attach(own: &Own) -> Result<()> {
