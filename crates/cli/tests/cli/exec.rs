@@ -186,6 +186,41 @@ async fn failures_on_this_side_have_their_code_and_say_what_to_do() {
 }
 
 #[tokio::test]
+async fn credentials_may_come_from_a_plugin() {
+    let server = Server::start(&[]).await;
+    let text = std::fs::read_to_string(&server.kubeconfig).unwrap();
+    let token = text.split("token: \"").nth(1).unwrap().split('"').next().unwrap();
+    let plugin = server.directory.path().join("plugin.sh");
+    let credential = format!(
+        r#"{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"{token}"}}}}"#
+    );
+    std::fs::write(&plugin, format!("test \"$1\" = give || exit 3\necho '{credential}'\n")).unwrap();
+    let with = |argument: &str| {
+        let user = format!(
+            "exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, \
+             args: [{}, {argument}]}}",
+            plugin.display()
+        );
+        let file = server.directory.path().join(argument);
+        std::fs::write(&file, text.replace(&format!("token: \"{token}\""), &user)).unwrap();
+        file
+    };
+    let output = run(&mut client(&with("give"), &["exec", "host", "--", "echo", "let in"])).await;
+    assert_eq!(stdout(&output), "let in\n", "{}", stderr(&output));
+    let output = run(&mut client(&with("refuse"), &["exec", "host", "--", "true"])).await;
+    assert_eq!(output.status.code(), Some(252));
+    assert!(stderr(&output).contains("the plugin `sh`"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_command_that_ends_early_ends_the_session() {
+    let server = Server::start(&[]).await;
+    let mut command = server.client(&["exec", "-i", "host", "--", "sh", "-c", "head -c 5; exit 4"]);
+    let output = run(command.stdin(std::fs::File::open("/dev/zero").unwrap())).await;
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 5), "{}", stderr(&output));
+}
+
+#[tokio::test]
 async fn another_servers_certificate_is_not_trusted() {
     let (one, other) = (Server::start(&[]).await, Server::start(&[]).await);
     let url = |server: &Server| server.banner.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();

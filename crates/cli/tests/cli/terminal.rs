@@ -37,8 +37,8 @@ async fn control_keys_are_the_commands() {
     tty.expect("waiting\r\n").await;
     tty.type_in("\x03").await;
     tty.expect("caught\r\n").await;
-    tty.type_in("echo on we go\r").await;
-    tty.expect("\r\non we go\r\n").await;
+    tty.type_in("echo on $((1 + 1)) go\r").await;
+    tty.expect("on 2 go\r\n").await;
     tty.type_in("\x04").await;
     assert_eq!(tty.ended().await.code(), Some(0), "the shell took Ctrl-D for its end of input");
     assert_eq!(tty.settings(), tty.found);
