@@ -1,6 +1,7 @@
 //! Connections that break near their end: what arrived is not lost, what was cut is not taken for whole, and nobody
 //! waits for what cannot come. Each test is named after a bug.
 
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod common;
