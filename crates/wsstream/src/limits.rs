@@ -41,7 +41,7 @@ pub struct Timeouts {
     /// 60 s on, and most clients send no pings of their own.
     pub ping_interval: Option<Duration>,
     /// Give the peer up when nothing at all came from it for this long although this side is not waiting to write.
-    /// Default 90 s: three pings. While this side *is* waiting to write, a peer that does not read cannot answer a
+    /// Default 90 s: three times the ping interval. While this side *is* waiting to write, a peer that does not read cannot answer a
     /// ping either, and TCP decides whether it lives.
     pub dead_peer: Option<Duration>,
     /// End the connection when no data went either way for this long; pings do not count. Default 4 hours, as the

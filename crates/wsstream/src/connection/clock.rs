@@ -100,8 +100,9 @@ impl Clock {
         let listening = !closing && !half_closed && !paused && !blocked;
         let quiet_since = self.received.max(self.pinged);
         [
-            after(quiet_since, t.ping_interval, listening, |_| Due::Ping),
+            // Of two at the same time the first counts: a ping that nobody is left to answer is not sent.
             after(self.received, t.dead_peer, listening, Due::DeadPeer),
+            after(quiet_since, t.ping_interval, listening, |_| Due::Ping),
             after(self.data, t.idle, !closing, Due::Idle),
             after(self.written, t.write, blocked, Due::WriteTimeout),
             after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| {
