@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::payload::{Payload, hex};
+use crate::payload::{self, Payload, hex};
 
 /// How long a small command may take.
 pub(super) const SHORT: Duration = Duration::from_secs(30);
@@ -147,6 +147,20 @@ impl Transfer {
             excerpt(&self.stderr)
         )
     }
+
+    /// For a remote `sha256sum`: fails unless it printed the hash of `length` bytes of the pattern, and exited 0.
+    pub(super) fn hashed_by_remote(&self, length: u64) -> Result<()> {
+        // The line itself is not kept; its own hash tells whether it was the expected one.
+        let want = payload::digest(format!("{}  -\n", Payload::hash(length)).as_bytes());
+        if self.hash == want && self.code == Some(0) {
+            return Ok(());
+        }
+        bail!(
+            "the remote hash of {length} bytes differs, or exit {:?}\nstderr: {}",
+            self.code,
+            excerpt(&self.stderr)
+        )
+    }
 }
 
 /// Runs a client with `input` bytes of the pattern on stdin, hashing its output while it comes, read at no more
@@ -252,4 +266,61 @@ fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn a_complete_transfer_passes_and_a_short_or_changed_one_does_not() {
+        let bytes = 300_000;
+        let whole = transfer(&mut shell("cat; exit 7"), bytes, None, SHORT).await.unwrap();
+        whole.complete(bytes, 7).unwrap();
+        assert!(whole.complete(bytes, 0).is_err());
+        let short = transfer(&mut shell("head -c 299999; cat >/dev/null"), bytes, None, SHORT).await.unwrap();
+        assert!(short.complete(bytes, 0).unwrap_err().to_string().contains("299999 of 300000"));
+        let changed = transfer(&mut shell("cat | tr x y"), bytes, None, SHORT).await.unwrap();
+        assert!(changed.complete(bytes, 0).unwrap_err().to_string().contains("hash differs"));
+    }
+
+    #[tokio::test]
+    async fn a_remote_hash_is_compared_with_ours() {
+        let bytes = 100_000;
+        transfer(&mut shell("sha256sum"), bytes, None, SHORT).await.unwrap().hashed_by_remote(bytes).unwrap();
+        let wrong = transfer(&mut shell("head -c 99999 | sha256sum; cat >/dev/null"), bytes, None, SHORT)
+            .await
+            .unwrap();
+        assert!(wrong.hashed_by_remote(bytes).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_keeps_to_its_rate() {
+        let started = Instant::now();
+        let slow = transfer(&mut shell("cat"), 100_000, Some(500_000), SHORT).await.unwrap();
+        slow.complete(100_000, 0).unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(150), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_is_reported_with_what_it_said() {
+        let hung =
+            finish(&mut shell("echo first words; exec sleep 1000"), b"", Duration::from_millis(500)).await;
+        let text = hung.unwrap_err().to_string();
+        assert!(text.contains("first words") && text.contains("not done"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn expectations_say_what_came_instead() {
+        let said = finish(&mut shell("echo out; echo err >&2; exit 3"), b"", SHORT).await.unwrap();
+        let said = said.code(3).unwrap().stdout("out\n").unwrap().stderr("err\n").unwrap();
+        let text = said.stdout_has(&["out", "more"]).unwrap_err().to_string();
+        assert!(text.contains("\"more\" expected") && text.contains("exit: 3"), "{text}");
+    }
 }

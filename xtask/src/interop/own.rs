@@ -12,7 +12,6 @@ use super::{
     server::STORY_LINES,
     terminal::Terminal,
 };
-use crate::payload::Payload;
 
 /// A protocol by its name on the wire, and whether its status carries an exit code.
 const PROTOCOLS: &[(&str, bool)] = &[
@@ -156,16 +155,9 @@ impl Own {
 }
 
 async fn stdin_big(own: &Own) -> Result<()> {
-    let big = own.env.sizes.big;
+    let sizes = own.env.sizes;
     let mut command = own.command(&["exec", "-i", "host", "--", "sha256sum"]);
-    let ended = transfer(&mut command, big, None, own.env.sizes.limit).await?;
-    let want = crate::payload::digest(format!("{}  -\n", Payload::hash(big)).as_bytes());
-    anyhow::ensure!(
-        ended.hash == want && ended.code == Some(0),
-        "the remote hash differs, or exit {:?}",
-        ended.code
-    );
-    Ok(())
+    transfer(&mut command, sizes.big, None, sizes.limit).await?.hashed_by_remote(sizes.big)
 }
 
 async fn round_trip(own: &Own) -> Result<()> {

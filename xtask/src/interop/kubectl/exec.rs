@@ -6,10 +6,7 @@ use anyhow::{Result, bail};
 use tokio::time::timeout;
 
 use super::Kubectl;
-use crate::{
-    interop::client::{SHORT, feed, pipes, read_until, spawn, transfer},
-    payload::{self, Payload},
-};
+use crate::interop::client::{SHORT, feed, pipes, read_until, spawn, transfer};
 
 pub(super) async fn streams(kubectl: &Kubectl) -> Result<()> {
     let script = "echo out; echo err >&2; echo more";
@@ -92,20 +89,9 @@ pub(super) async fn stdin_unread(kubectl: &Kubectl) -> Result<()> {
 }
 
 pub(super) async fn stdin_big(kubectl: &Kubectl) -> Result<()> {
-    let big = kubectl.sizes().big;
+    let sizes = kubectl.sizes();
     let mut command = kubectl.command(&["exec", "-i", "host", "--", "sha256sum"]);
-    // The output is the remote's digest line; its own hash tells whether the line is the expected one.
-    let ended = transfer(&mut command, big, None, kubectl.sizes().limit).await?;
-    let line = format!("{}  -\n", Payload::hash(big));
-    let want = payload::digest(line.as_bytes());
-    if ended.code != Some(0) || ended.hash != want {
-        bail!(
-            "the remote hash of {big} bytes differs, or exit {:?}: {:?}",
-            ended.code,
-            String::from_utf8_lossy(&ended.stderr)
-        );
-    }
-    Ok(())
+    transfer(&mut command, sizes.big, None, sizes.limit).await?.hashed_by_remote(sizes.big)
 }
 
 pub(super) async fn round_trip(kubectl: &Kubectl) -> Result<()> {
