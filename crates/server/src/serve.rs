@@ -1,4 +1,4 @@
-//! The server around the [`Api`](crate::api::Api): listeners, TLS, HTTP and an orderly end.
+//! The server around the [`Api`]: listeners, TLS, HTTP and an orderly end.
 
 mod accept;
 mod http;

@@ -10,7 +10,10 @@ use server_support::{Answer, Running, ended, host_pod, process, soon};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use wsstream::remotecommand::{ExitCode, Outcome, Request as Command};
-use wsstream_server::{Pod, Pods, TlsSource, target::Target};
+use wsstream_server::{
+    Pod, Pods, TlsSource,
+    target::{ContainerState, Target},
+};
 use wsstream_testing::{Peer, http::Upgrade};
 
 const HOST: &str = "/api/v1/namespaces/default/pods/host/exec";
@@ -65,7 +68,7 @@ async fn an_attached_client_talks_to_the_main_process_and_sees_its_end() {
     let (target, container) = process("web", "main", "read line; echo got $line; exit 3");
     pods.add(Pod::new("web").container(container)).unwrap();
     let server = Running::new(pods).await;
-    target.subscribe().wait_for(|state| state.is_running()).await.unwrap();
+    target.subscribe().wait_for(ContainerState::is_running).await.unwrap();
     let attach = Command::default().stdin(true).stdout(true);
     let process = server.start(&format!("{WEB}/attach"), None, attach).await;
     let all = soon("the end", process.output_with(Bytes::from_static(b"hello\n"))).await;

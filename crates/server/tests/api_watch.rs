@@ -25,8 +25,8 @@ async fn one_process() -> (Running, std::sync::Arc<wsstream_server::target::Proc
 }
 
 async fn target_running(target: &wsstream_server::target::ProcessTarget) {
-    use wsstream_server::target::Target;
-    target.subscribe().wait_for(|state| state.is_running()).await.unwrap();
+    use wsstream_server::target::{ContainerState, Target};
+    target.subscribe().wait_for(ContainerState::is_running).await.unwrap();
 }
 
 #[tokio::test]
