@@ -41,8 +41,8 @@ pub struct Timeouts {
     /// 60 s on, and most clients send no pings of their own.
     pub ping_interval: Option<Duration>,
     /// Give the peer up when nothing at all came from it for this long although this side is not waiting to write.
-    /// Default 90 s: three times the ping interval. While this side *is* waiting to write, a peer that does not read cannot answer a
-    /// ping either, and TCP decides whether it lives.
+    /// Default 90 s: three times the ping interval. While this side *is* waiting to write, a peer that does not read
+    /// cannot answer a ping either, and TCP decides whether it lives.
     pub dead_peer: Option<Duration>,
     /// End the connection when no data went either way for this long; pings do not count. Default 4 hours, as the
     /// kubelet's `--streaming-connection-idle-timeout`.
@@ -51,7 +51,8 @@ pub struct Timeouts {
     /// `None`: a slow reader is never cut.
     pub write: Option<Duration>,
     /// How long to wait for the peer's Close after ours. It runs only while nothing of ours is unsent and starts
-    /// afresh on progress. Default 30 s.
+    /// afresh on progress, which is looked at when it has run out: the wait may take up to twice as long.
+    /// Default 30 s.
     pub close: Duration,
     /// While the receive buffer is full nothing is read, so no ping is answered: send an unasked pong this often, so
     /// that client-go (61 s) does not give up. Default 30 s.
