@@ -2,11 +2,12 @@
 
 use std::io;
 
+use wsstream::remotecommand::Streams;
+
 use super::{
-    pump::{Sink, Sizes, Source, aside},
+    pump::{Sink, Source, aside},
     queue::Queue,
     run::Run,
-    session::Client,
 };
 
 /// What a client may do to the process besides watching it.
@@ -22,17 +23,11 @@ pub(crate) struct Rights<'a> {
 /// The process is not affected by that, nor by the future being dropped.
 ///
 /// The end of the client's input does not end the attachment: the answers to it are still to come.
-pub(crate) async fn attach<I, O, R, D>(run: &Run, rights: Rights<'_>, client: Client<I, O, R, D>)
-where
-    I: Source,
-    O: Sink,
-    R: Sizes,
-    D: Future<Output = ()> + Send,
-{
-    let queues = run.attach(client.stdout.is_some(), client.stderr.is_some());
+pub(crate) async fn attach(run: &Run, rights: Rights<'_>, streams: Streams) {
+    let queues = run.attach(streams.stdout.is_some(), streams.stderr.is_some());
     let outputs = async {
-        let stdout = forward(queues.stdout.as_deref(), client.stdout);
-        let stderr = forward(queues.stderr.as_deref(), client.stderr);
+        let stdout = forward(queues.stdout.as_deref(), streams.stdout);
+        let stderr = forward(queues.stderr.as_deref(), streams.stderr);
         match tokio::try_join!(stdout, stderr) {
             // A client that asked for no output at all has nothing to wait for but this.
             Ok(_) => run.ended.cancelled().await,
@@ -40,12 +35,12 @@ where
         }
     };
     let feed = aside(async {
-        if let Some(from) = client.stdin {
+        if let Some(from) = streams.stdin {
             input(run, rights, from).await;
         }
     });
     let sizes = aside(async {
-        if let Some(mut sizes) = client.sizes {
+        if let Some(mut sizes) = streams.resize {
             while let Some(size) = sizes.next().await {
                 run.resize(size);
             }
@@ -54,7 +49,7 @@ where
     tokio::select! {
         () = outputs => {}
         (never, _) = async { tokio::join!(feed, sizes) } => match never {},
-        () = client.gone => {}
+        _ = streams.disconnect.wait() => {}
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) const READ_SIZE: usize = 32 * 1024;
 /// where a full-sized buffer behind a few bytes would defeat every bound that counts bytes.
 const COPY_BELOW: usize = READ_SIZE / 4;
 
+/// After a read of at least this many bytes there may be more.
+const MORE_BEHIND: usize = 1024;
+
 /// An open file that reports readiness. Closed when dropped.
 #[derive(Debug)]
 pub(crate) struct Descriptor(AsyncFd<OwnedFd>);
@@ -73,15 +76,22 @@ pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Ow
     AsyncFd::with_interest(fd, interest)
 }
 
+/// Takes what is there, until the buffer is full: a terminal gives a few KiB at a time, which would become as many
+/// messages. A read that yields little has emptied the file, and trying again would cost more than it gives.
 fn read_once(fd: &OwnedFd) -> io::Result<Option<Bytes>> {
     let mut buffer = Vec::with_capacity(READ_SIZE);
-    match rustix::io::read(fd, spare_capacity(&mut buffer)) {
-        // A terminal whose other side is closed reports EIO where a pipe reports the end.
-        Ok(0) | Err(Errno::IO) => Ok(None),
-        Ok(read) if read < COPY_BELOW => Ok(Some(Bytes::copy_from_slice(&buffer))),
-        Ok(_) => Ok(Some(buffer.into())),
-        Err(error) => Err(error.into()),
+    loop {
+        match rustix::io::read(fd, spare_capacity(&mut buffer)) {
+            Ok(read) if read >= MORE_BEHIND && buffer.len() < READ_SIZE => {}
+            Ok(read) if read > 0 => break,
+            // Whatever ends or interrupts the reading does so again at the next call.
+            Ok(_) | Err(_) if !buffer.is_empty() => break,
+            // A terminal whose other side is closed reports EIO where a pipe reports the end.
+            Ok(_) | Err(Errno::IO) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(Some(if buffer.len() < COPY_BELOW { Bytes::copy_from_slice(&buffer) } else { buffer.into() }))
 }
 
 /// Sleeps, or for ever when the time is beyond what a clock can hold ("never" as a setting).

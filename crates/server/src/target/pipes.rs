@@ -1,36 +1,25 @@
 //! An exec session without a terminal: three pipes and a process group.
 
-use std::future::Future;
-
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
+use wsstream::remotecommand::Streams;
 
 use super::{
     command::SessionOptions,
     descriptor::{Descriptor, sleep},
-    pump::{Sink, Sizes, Source, aside, input, output},
-    session::{Client, SessionError, SessionResult},
+    pump::{aside, input, output},
+    session::{SessionError, SessionResult},
     spawn::{Piped, Wanted, with_pipes},
 };
 
 /// Runs a command until it has ended and its output has been handed over, or until the disconnect policy has ended it.
 ///
 /// Dropping the future kills the process group.
-pub(crate) async fn run<I, O, R, D>(
-    argv: &[String],
-    options: &SessionOptions,
-    client: Client<I, O, R, D>,
-) -> SessionResult
-where
-    I: Source,
-    O: Sink,
-    R: Sizes,
-    D: Future<Output = ()> + Send,
-{
+pub(crate) async fn run(argv: &[String], options: &SessionOptions, streams: Streams) -> SessionResult {
     let wanted = Wanted {
-        stdin: client.stdin.is_some(),
-        stdout: client.stdout.is_some(),
-        stderr: client.stderr.is_some(),
+        stdin: streams.stdin.is_some(),
+        stdout: streams.stdout.is_some(),
+        stderr: streams.stderr.is_some(),
     };
     let Piped { stdin, stdout, stderr, mut processes } = with_pipes(argv, &options.command, wanted)?;
     let leader = &mut processes.leader;
@@ -49,31 +38,25 @@ where
                 }
             }
         };
-        let (exit, (), ()) = tokio::join!(exit, drain(stdout, client.stdout), drain(stderr, client.stderr));
+        let (exit, (), ()) = tokio::join!(exit, drain(stdout, streams.stdout), drain(stderr, streams.stderr));
         exit
     };
     let feed = aside(async {
-        if let (Some(from), Some(to)) = (client.stdin, stdin) {
+        if let (Some(from), Some(to)) = (streams.stdin, stdin) {
             input(from, to).await;
-        }
-    });
-    let sizes = aside(async {
-        // A size is nothing to a pipe; taken, so that the sender is never told to wait.
-        if let Some(mut sizes) = client.sizes {
-            while sizes.next().await.is_some() {}
         }
     });
     // The client is gone, so its input has ended and the pump above has closed the command's stdin; a command that
     // was only waiting for that ends now by itself.
     let patience = async {
-        client.gone.await;
+        streams.disconnect.wait().await;
         sleep(options.disconnect.finish).await;
     };
     let mut relay = std::pin::pin!(relay);
-    let mut sides = std::pin::pin!(async { tokio::join!(feed, sizes).0 });
+    let mut feed = std::pin::pin!(feed);
     let early = tokio::select! {
         exit = &mut relay => Some(exit),
-        never = &mut sides => match never {},
+        never = &mut feed => match never {},
         () = patience => None,
     };
     if let Some(exit) = early {
@@ -86,7 +69,7 @@ where
     let warned = tokio::time::Instant::now();
     let timely = tokio::select! {
         exit = &mut relay => Some(exit),
-        never = &mut sides => match never {},
+        never = &mut feed => match never {},
         () = sleep(options.disconnect.kill) => None,
     };
     let exit = match timely {
@@ -100,7 +83,7 @@ where
             processes.group.signal(Signal::KILL);
             tokio::select! {
                 exit = &mut relay => exit,
-                never = &mut sides => match never {},
+                never = &mut feed => match never {},
             }
         }
     };

@@ -12,7 +12,7 @@ use super::{
     attach::{Rights, attach},
     follow::chunks,
     run::Run,
-    session::{Client, attach_failure, exec, exec_failure},
+    session::{attach_failure, exec, exec_failure},
     supervise::{Shared, supervise},
 };
 
@@ -149,7 +149,7 @@ impl Target for ProcessTarget {
         async move {
             let run = self.running().map_err(attach_failure)?;
             let rights = Rights { container: self.container(), stdin_once: self.shared.spec.stdin_once };
-            attach(&run, rights, Client::of(streams)).await;
+            attach(&run, rights, streams).await;
             Ok(())
         }
         .boxed()

@@ -1,7 +1,5 @@
 //! An exec session with a terminal: one descriptor for all streams, sizes, and a session of processes.
 
-use std::future::Future;
-
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use rustix::{
@@ -9,13 +7,13 @@ use rustix::{
     termios::{LocalModes, SpecialCodeIndex, tcgetattr},
 };
 use tokio_util::sync::CancellationToken;
-use wsstream::remotecommand::TerminalSize;
+use wsstream::remotecommand::{Resizes, Streams, TerminalSize};
 
 use super::{
     command::SessionOptions,
     descriptor::{Descriptor, sleep},
-    pump::{Sink, Sizes, Source, aside, output},
-    session::{Client, SessionError, SessionResult},
+    pump::{Source, aside, output},
+    session::{SessionError, SessionResult},
     spawn::{Terminal, resize, with_terminal},
 };
 
@@ -24,18 +22,8 @@ use super::{
 ///
 /// All three streams of the command are the terminal, whether or not the client asked for them: that is what programs
 /// test for. There is no separate stderr. Dropping the future kills every process of the session.
-pub(crate) async fn run<I, O, R, D>(
-    argv: &[String],
-    options: &SessionOptions,
-    mut client: Client<I, O, R, D>,
-) -> SessionResult
-where
-    I: Source,
-    O: Sink,
-    R: Sizes,
-    D: Future<Output = ()> + Send,
-{
-    let size = first_size(&mut client.sizes, options).await;
+pub(crate) async fn run(argv: &[String], options: &SessionOptions, mut streams: Streams) -> SessionResult {
+    let size = first_size(streams.resize.as_mut(), options).await;
     let Terminal { master, slave, mut processes } = with_terminal(argv, &options.command, size)?;
     let early = {
         let leader = &mut processes.leader;
@@ -46,14 +34,14 @@ where
             exited.cancel();
             exit.map_err(SessionError::Wait)
         };
-        let relay = async { tokio::join!(exit, output(&master, client.stdout, &exited, options.drain)).0 };
+        let relay = async { tokio::join!(exit, output(&master, streams.stdout, &exited, options.drain)).0 };
         let feed = aside(async {
-            if let Some(from) = client.stdin {
+            if let Some(from) = streams.stdin {
                 input(from, &master).await;
             }
         });
         let sizes = aside(async {
-            if let Some(mut sizes) = client.sizes {
+            if let Some(mut sizes) = streams.resize {
                 while let Some(size) = sizes.next().await {
                     if let Err(error) = resize(&master, size) {
                         tracing::debug!(%error, "cannot resize a terminal");
@@ -62,7 +50,7 @@ where
             }
         });
         let hang_up = async {
-            client.gone.await;
+            streams.disconnect.wait().await;
             // When the command has exited there is nobody to hang up on: let its last words out.
             if exited.is_cancelled() {
                 sleep(options.disconnect.finish).await;
@@ -105,8 +93,8 @@ where
 }
 
 /// The size to start with: what has come already, or comes within the time that a stock client needs to send it.
-async fn first_size(sizes: &mut Option<impl Sizes>, options: &SessionOptions) -> Option<TerminalSize> {
-    let sizes = sizes.as_mut()?;
+async fn first_size(sizes: Option<&mut Resizes>, options: &SessionOptions) -> Option<TerminalSize> {
+    let sizes = sizes?;
     match sizes.next().now_or_never() {
         Some(size) => size,
         None => tokio::time::timeout(options.first_size, sizes.next()).await.ok().flatten(),

@@ -9,7 +9,7 @@ use std::{convert::Infallible, future::Future, io};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use wsstream::remotecommand::{Input, Output, Resizes, TerminalSize};
+use wsstream::remotecommand::{Input, Output};
 
 use super::{
     command::DrainGrace,
@@ -28,12 +28,6 @@ pub(crate) trait Sink: Send {
     fn send(&mut self, data: Bytes) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// Where terminal sizes come from.
-pub(crate) trait Sizes: Send {
-    /// The next size; `None`: no more will come. Cancel-safe.
-    fn next(&mut self) -> impl Future<Output = Option<TerminalSize>> + Send;
-}
-
 impl Source for Input {
     async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         Self::chunk(self).await
@@ -43,12 +37,6 @@ impl Source for Input {
 impl Sink for Output {
     async fn send(&mut self, data: Bytes) -> io::Result<()> {
         Self::send(self, data).await
-    }
-}
-
-impl Sizes for Resizes {
-    async fn next(&mut self) -> Option<TerminalSize> {
-        Self::next(self).await
     }
 }
 
@@ -146,75 +134,42 @@ pub(crate) async fn aside(task: impl Future<Output = ()>) -> Infallible {
 }
 
 #[cfg(test)]
-pub(crate) mod doubles {
-    //! Ends that tests can hold.
-
+mod tests {
     use super::*;
-    use std::{collections::VecDeque, sync::Arc, sync::Mutex, time::Duration};
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
 
-    /// A client that sends these chunks and then ends, breaks off or stays.
-    pub(crate) struct Script {
-        pub(crate) chunks: VecDeque<Bytes>,
-        pub(crate) then: Then,
-    }
-
-    #[derive(Clone, Copy)]
-    pub(crate) enum Then {
-        End,
-        Break,
-        Stay,
-        Repeat,
-    }
-
-    impl Script {
-        pub(crate) fn new(chunks: &[&'static str], then: Then) -> Self {
-            Self { chunks: chunks.iter().map(|chunk| Bytes::from_static(chunk.as_bytes())).collect(), then }
-        }
-    }
+    /// A client that sends these chunks and then ends or breaks off.
+    struct Script(Vec<&'static str>, io::Result<()>);
 
     impl Source for Script {
         async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-            // A real connection is not always ready at once either.
-            tokio::task::yield_now().await;
-            match self.chunks.pop_front() {
-                Some(chunk) => {
-                    if let Then::Repeat = self.then {
-                        self.chunks.push_back(chunk.clone());
-                    }
-                    Ok(Some(chunk))
-                }
-                None => match self.then {
-                    Then::End | Then::Repeat => Ok(None),
-                    Then::Break => Err(io::ErrorKind::ConnectionReset.into()),
-                    Then::Stay => std::future::pending().await,
-                },
+            if self.0.is_empty() {
+                return std::mem::replace(&mut self.1, Ok(())).map(|()| None);
             }
+            Ok(Some(self.0.remove(0).into()))
         }
     }
 
-    /// A client that keeps what it gets, at its own pace.
+    /// A client that sends so many more chunks.
+    struct Countdown(Arc<Mutex<u32>>);
+
+    impl Source for Countdown {
+        async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+            let mut left = self.0.lock().unwrap();
+            *left = left.saturating_sub(1);
+            Ok((*left > 0).then(|| Bytes::from_static(b"more")))
+        }
+    }
+
+    /// A client that keeps what it gets, at its own pace, or takes nothing.
     #[derive(Clone, Default)]
-    pub(crate) struct Taken {
-        pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
-        pub(crate) pause: Duration,
-        pub(crate) refuse: bool,
-    }
-
-    impl Taken {
-        pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap()
-        }
-
-        /// Polls until the text is there.
-        pub(crate) async fn wait_for(&self, text: &str) {
-            let seen = async {
-                while !String::from_utf8_lossy(&self.bytes.lock().unwrap()).contains(text) {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            let found = tokio::time::timeout(Duration::from_secs(20), seen).await;
-            assert!(found.is_ok(), "{text:?} is not in {:?}", self.text());
-        }
+    struct Taken {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        pause: Duration,
+        refuse: bool,
     }
 
     impl Sink for Taken {
@@ -227,33 +182,6 @@ pub(crate) mod doubles {
             Ok(())
         }
     }
-
-    /// A client without a terminal.
-    pub(crate) struct NoSizes;
-
-    impl Sizes for NoSizes {
-        async fn next(&mut self) -> Option<TerminalSize> {
-            None
-        }
-    }
-
-    /// A client that sends these sizes, each when the text before it has been seen.
-    pub(crate) struct SizesWhen(pub(crate) VecDeque<(Taken, &'static str, TerminalSize)>);
-
-    impl Sizes for SizesWhen {
-        async fn next(&mut self) -> Option<TerminalSize> {
-            let (taken, text, size) = self.0.front()?.clone();
-            taken.wait_for(text).await;
-            self.0.pop_front();
-            Some(size)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{doubles::*, *};
-    use std::time::{Duration, Instant};
 
     fn pipe() -> (Descriptor, Descriptor) {
         let (reader, writer) = io::pipe().unwrap();
@@ -305,16 +233,16 @@ mod tests {
     async fn input_that_nobody_reads_is_taken_to_its_end() {
         let (reader, writer) = pipe();
         drop(reader);
-        let started = Instant::now();
-        input(Script::new(&["a", "b", "c"], Then::End), writer).await;
-        assert!(started.elapsed() < Duration::from_secs(10));
+        let left = Arc::new(Mutex::new(100));
+        input(Countdown(Arc::clone(&left)), writer).await;
+        assert_eq!(*left.lock().unwrap(), 0);
     }
 
     #[tokio::test]
     async fn the_end_and_the_loss_of_the_input_both_close_it() {
-        for then in [Then::End, Then::Break] {
+        for then in [Ok(()), Err(io::ErrorKind::ConnectionReset.into())] {
             let (reader, writer) = pipe();
-            input(Script::new(&["a"], then), writer).await;
+            input(Script(vec!["a"], then), writer).await;
             assert_eq!(reader.read().await.unwrap().unwrap(), "a");
             assert_eq!(reader.read().await.unwrap(), None);
         }

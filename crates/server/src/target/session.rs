@@ -1,33 +1,8 @@
-//! One exec session, seen from outside: what it needs from a client, and how it is run on this machine.
+//! One exec session, seen from outside: a request and its streams in, an exit code or a failure out.
 
-use std::future::Future;
-
-use wsstream::remotecommand::{ExitCode, Failure, Input, Output, Request, Resizes, Streams};
+use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
 use super::{command::SessionOptions, group::Exit, pipes, pty, spawn::SpawnError};
-
-/// The client's side of a session. Generic, so that sessions can be tested with real processes and without a
-/// connection; the API uses it with the types of [`wsstream::remotecommand`].
-pub(crate) struct Client<I, O, R, D> {
-    /// `None`: not requested, which is not the same as an input that has ended.
-    pub(crate) stdin: Option<I>,
-    pub(crate) stdout: Option<O>,
-    pub(crate) stderr: Option<O>,
-    pub(crate) sizes: Option<R>,
-    /// Resolves when the client is gone, one way or the other.
-    pub(crate) gone: D,
-}
-
-impl Client<Input, Output, Resizes, ()> {
-    /// Takes the streams of a connection apart.
-    pub(crate) fn of(streams: Streams) -> Client<Input, Output, Resizes, impl Future<Output = ()> + Send> {
-        let Streams { stdin, stdout, stderr, resize, disconnect, .. } = streams;
-        let gone = async move {
-            disconnect.wait().await;
-        };
-        Client { stdin, stdout, stderr, sizes: resize, gone }
-    }
-}
 
 /// Runs the command of a request on this machine and answers as an exec does.
 pub(crate) async fn exec(
@@ -35,11 +10,10 @@ pub(crate) async fn exec(
     streams: Streams,
     options: &SessionOptions,
 ) -> Result<ExitCode, Failure> {
-    let client = Client::of(streams);
     let result = if request.tty {
-        pty::run(&request.command, options, client).await
+        pty::run(&request.command, options, streams).await
     } else {
-        pipes::run(&request.command, options, client).await
+        pipes::run(&request.command, options, streams).await
     };
     match result {
         Ok(exit) => Ok(ExitCode(exit.code)),
