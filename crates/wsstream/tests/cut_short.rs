@@ -293,3 +293,17 @@ async fn a_write_error_after_the_clients_end_of_stream_ends_the_connection() {
     while stdout.send("output".into()).await.is_ok() {}
     assert!(matches!(soon(driver).await.unwrap(), End::Lost(Loss::Io(io::ErrorKind::BrokenPipe, _))));
 }
+
+/// A client that leaves over TLS without TLS's own farewell is gone like any other; rustls reports it as an error, and
+/// its long text ended up in every log line.
+#[tokio::test]
+async fn tls_without_a_farewell_is_an_end_of_stream() {
+    let plan = Plan::smooth().fail_reads_at(6, io::ErrorKind::UnexpectedEof);
+    let (io, mut other) = awkward_pair(plan, Plan::smooth(), 1 << 16);
+    let (connection, driver) = server(Subprotocol::V5).server(io);
+    let mut stdin = connection.reader(CH0).unwrap();
+    // One byte for channel 0, masked with zeros, and one byte of a frame that never ends.
+    other.write_all(&[0x82, 0x82, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(soon(driver).await, End::Lost(Loss::Eof));
+    assert_eq!(read_all(&mut stdin).await.1, Err(ReadError::Lost(Loss::Eof)));
+}
