@@ -298,11 +298,11 @@ async fn a_write_error_after_the_clients_end_of_stream_ends_the_connection() {
 /// its long text ended up in every log line.
 #[tokio::test]
 async fn tls_without_a_farewell_is_an_end_of_stream() {
-    let plan = Plan::smooth().fail_reads_at(6, io::ErrorKind::UnexpectedEof);
+    let plan = Plan::smooth().read_fails_at(6, io::ErrorKind::UnexpectedEof);
     let (io, mut other) = awkward_pair(plan, Plan::smooth(), 1 << 16);
     let (connection, driver) = server(Subprotocol::V5).server(io);
     let mut stdin = connection.reader(CH0).unwrap();
-    // One byte for channel 0, masked with zeros, and one byte of a frame that never ends.
+    // The header of a frame whose payload never comes.
     other.write_all(&[0x82, 0x82, 0, 0, 0, 0]).await.unwrap();
     assert_eq!(soon(driver).await, End::Lost(Loss::Eof));
     assert_eq!(read_all(&mut stdin).await.1, Err(ReadError::Lost(Loss::Eof)));

@@ -236,6 +236,8 @@ impl Core {
             None if self.broken.is_some() => self.done_closing(),
             None => Step::Wait,
             Some(Ok(0)) => self.handle_eof(),
+            // TLS says so of a stream that ends without its own farewell. Close frames tell what is complete here.
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => self.handle_eof(),
             Some(Ok(_)) => {
                 let now = Instant::now();
                 self.clock.on_received(now);
