@@ -151,27 +151,32 @@ impl Decoder {
     }
 
     fn step(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, ProtocolError> {
-        if self.open.is_none() {
-            let Some(header) = self.parse_header(input)? else { return Ok(None) };
-            self.check(&header)?;
-            if header.opcode.is_control() {
-                return control(input, &header);
+        loop {
+            if self.open.is_none() {
+                let Some(header) = self.parse_header(input)? else { return Ok(None) };
+                self.check(&header)?;
+                if header.opcode.is_control() {
+                    return control(input, &header);
+                }
+                self.begin(input, &header);
             }
-            input.advance(header.size);
-            if header.opcode != Opcode::Continuation {
-                self.message = Some(header.opcode);
-                self.message_len = 0;
+            match self.piece(input) {
+                // An empty fragment in the middle of a message says nothing.
+                Some(Frame::Data { first: false, last: false, payload, .. }) if payload.is_empty() => {}
+                frame => return Ok(frame),
             }
-            self.message_len += header.len;
-            self.open = Some(Open {
-                fin: header.fin,
-                key: header.key,
-                remaining: header.len,
-                phase: 0,
-                first: header.opcode != Opcode::Continuation,
-            });
         }
-        Ok(self.piece(input))
+    }
+
+    fn begin(&mut self, input: &mut BytesMut, header: &Header) {
+        input.advance(header.size);
+        let first = header.opcode != Opcode::Continuation;
+        if first {
+            self.message = Some(header.opcode);
+            self.message_len = 0;
+        }
+        self.message_len += header.len;
+        self.open = Some(Open { fin: header.fin, key: header.key, remaining: header.len, phase: 0, first });
     }
 
     /// What `input` holds of the open frame's payload.
@@ -210,13 +215,20 @@ impl Decoder {
         if masked != self.peer_masks {
             return Err(if masked { ProtocolError::Masked } else { ProtocolError::Unmasked });
         }
+        if opcode.is_control() {
+            // Two bytes tell: waiting for the rest would let the cut of the input choose the error.
+            if first & 0x80 == 0 {
+                return Err(ProtocolError::FragmentedControl);
+            }
+            if usize::from(second & 0x7f) > MAX_CONTROL {
+                return Err(ProtocolError::LongControl);
+            }
+        }
         let (len, rest, extended) = match (second & 0x7f, rest) {
             (126, [a, b, rest @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), rest, 2),
             (127, [a, b, c, d, e, f, g, h, rest @ ..]) => {
                 (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), rest, 8)
             }
-            // The length bits alone tell that a control frame is too long: do not wait for the rest.
-            (126 | 127, _) if opcode.is_control() => return Err(ProtocolError::LongControl),
             (126 | 127, _) => return Ok(None),
             (len, rest) => (u64::from(len), rest, 0),
         };
@@ -231,12 +243,6 @@ impl Decoder {
 
     fn check(&self, header: &Header) -> Result<(), ProtocolError> {
         if header.opcode.is_control() {
-            if !header.fin {
-                return Err(ProtocolError::FragmentedControl);
-            }
-            if header.len > MAX_CONTROL as u64 {
-                return Err(ProtocolError::LongControl);
-            }
             return Ok(());
         }
         if header.len >> 63 != 0 {
