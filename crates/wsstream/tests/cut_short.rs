@@ -307,3 +307,18 @@ async fn tls_without_a_farewell_is_an_end_of_stream() {
     assert_eq!(soon(driver).await, End::Lost(Loss::Eof));
     assert_eq!(read_all(&mut stdin).await.1, Err(ReadError::Lost(Loss::Eof)));
 }
+
+/// The second call may come after the server has closed: a `shutdown` that had to wait says CLOSE again.
+#[tokio::test]
+async fn saying_close_twice_is_no_error_because_the_server_closed_in_between() {
+    let (io, mut peer) = scripted_server();
+    let (connection, driver) = client(Subprotocol::V5).client(io);
+    let driver = tokio::spawn(driver);
+    let mut stdin = connection.writer(CH0).unwrap();
+    stdin.close().unwrap();
+    peer.expect_binary(&[255, 0]).await;
+    peer.close(1000).await;
+    soon(driver).await.unwrap();
+    assert_eq!(stdin.close(), Ok(()));
+    stdin.shutdown().await.unwrap();
+}

@@ -50,11 +50,13 @@ pub struct ChannelWriter {
     channel: ChannelId,
     /// Accepts and discards, as upstream does on a channel that is not written.
     discards: bool,
+    /// Has said CLOSE: the connection may close in good order before somebody says it again.
+    closed: bool,
 }
 
 impl ChannelWriter {
     pub(super) fn new(handle: Handle, channel: ChannelId, discards: bool) -> Self {
-        Self { handle, channel, discards }
+        Self { handle, channel, discards, closed: false }
     }
 
     /// The channel it writes.
@@ -118,11 +120,13 @@ impl ChannelWriter {
     /// [`SendError::NoHalfClose`] before v5, where no such signal exists, and on a server, whose clients do not expect
     /// it: end the connection instead. Otherwise the connection is lost or closing.
     pub fn close(&mut self) -> Result<(), WriteError> {
-        if self.discards {
+        if self.discards || self.closed {
             return Ok(());
         }
         let shared = &self.handle.shared;
-        shared.lock().half_close(self.channel, &shared.write_waker)
+        shared.lock().half_close(self.channel, &shared.write_waker)?;
+        self.closed = true;
+        Ok(())
     }
 }
 
