@@ -116,7 +116,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Answer<T> {
                 break at + 4;
             }
             let n = io.read_buf(&mut bytes).await.expect("the answer is read");
-            assert!(n > 0, "the connection ended inside the answer's head: {:?}", String::from_utf8_lossy(&bytes));
+            assert!(
+                n > 0,
+                "the connection ended inside the answer's head: {:?}",
+                String::from_utf8_lossy(&bytes)
+            );
         };
         let leftover = bytes.split_off(end);
         let head = String::from_utf8(bytes).expect("the head is text");
@@ -129,7 +133,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Answer<T> {
         let headers = lines
             .filter(|line| !line.is_empty())
             .map(|line| {
-                let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header line: {line:?}"));
+                let (name, value) =
+                    line.split_once(':').unwrap_or_else(|| panic!("not a header line: {line:?}"));
                 let name: HeaderName = name.parse().expect("a header name");
                 let value: HeaderValue = value.trim().parse().expect("a header value");
                 (name, value)
@@ -170,7 +175,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Answer<T> {
     /// The body of an answer that is no upgrade: `Content-Length` bytes, or all up to the end of the stream.
     pub async fn body(self) -> Vec<u8> {
         let length = self.header("Content-Length").map(|n| n.parse::<usize>().expect("a number"));
-        let chunked = self.header("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        let chunked =
+            self.header("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         let Self { mut io, leftover: mut body, .. } = self;
         timeout(DEADLINE, async {
             let done = |body: &[u8]| match length {
@@ -190,7 +196,8 @@ fn dechunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
         let line = rest.windows(2).position(|two| two == b"\r\n").expect("a chunk size");
-        let size = std::str::from_utf8(&rest[..line]).ok().and_then(|hex| usize::from_str_radix(hex, 16).ok());
+        let size =
+            std::str::from_utf8(&rest[..line]).ok().and_then(|hex| usize::from_str_radix(hex, 16).ok());
         let size = size.expect("a chunk size in hexadecimal");
         if size == 0 {
             return body;

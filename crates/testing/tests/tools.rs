@@ -126,7 +126,8 @@ async fn an_upgrade_gives_a_peer_and_a_refusal_its_body() {
         while !head.ends_with(b"\r\n\r\n") {
             b.read_buf(&mut head).await.unwrap();
         }
-        let answer = format!("HTTP/1.1 101 X\r\nSec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: p\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 101 X\r\nSec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: p\r\n\r\n");
         b.write_all(answer.as_bytes()).await.unwrap();
         b.write_all(&RawFrame::new(true, opcode::TEXT, b"early").encode()).await.unwrap();
         String::from_utf8(head).unwrap()
@@ -138,9 +139,11 @@ async fn an_upgrade_gives_a_peer_and_a_refusal_its_body() {
     answer.into_peer().await.expect_text("early").await;
 
     let (a, mut b) = awkward_pair(Plan::smooth(), Plan::smooth(), 4096);
-    b.write_all(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n")
-        .await
-        .unwrap();
+    b.write_all(
+        b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n",
+    )
+    .await
+    .unwrap();
     let answer = Upgrade::get("/").send(a).await;
     assert_eq!(answer.status.as_u16(), 403);
     assert_eq!(answer.body().await, b"abcd");

@@ -70,6 +70,25 @@ impl RawFrame {
 
     /// Takes one whole frame from the front of `input`; `None` when it is not all there.
     pub fn decode(input: &mut Vec<u8>) -> Option<Self> {
+        let (frame, size) = Self::parse(input)?;
+        input.drain(..size);
+        Some(frame)
+    }
+
+    /// All whole frames of `input`, and what is left behind them.
+    #[must_use]
+    pub fn decode_all(mut input: &[u8]) -> (Vec<Self>, &[u8]) {
+        let mut frames = Vec::new();
+        while let Some((frame, size)) = Self::parse(input) {
+            frames.push(frame);
+            input = &input[size..];
+        }
+        (frames, input)
+    }
+
+    /// The frame at the front of `input` and its size on the wire; `None` when it is not all there.
+    #[must_use]
+    pub fn parse(input: &[u8]) -> Option<(Self, usize)> {
         let (first, second) = (*input.first()?, *input.get(1)?);
         let (len, mut at) = match second & 127 {
             126 => (u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().unwrap())), 4),
@@ -83,9 +102,11 @@ impl RawFrame {
             Some(input.get(at - 4..at)?.try_into().unwrap())
         };
         let end = at.checked_add(usize::try_from(len).ok()?)?;
-        let key = mask.unwrap_or_default();
-        let payload = input.get(at..end)?.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
-        input.drain(..end);
-        Some(Self { fin: first & 128 != 0, reserved: first >> 4 & 7, opcode: first & 15, mask, payload })
+        let mut payload = input.get(at..end)?.to_vec();
+        if let Some(key) = mask {
+            payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+        }
+        let (fin, reserved, opcode) = (first & 128 != 0, first >> 4 & 7, first & 15);
+        Some((Self { fin, reserved, opcode, mask, payload }, end))
     }
 }

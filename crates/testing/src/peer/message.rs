@@ -28,9 +28,10 @@ impl Message {
         match (kind, &payload[..]) {
             (opcode::PING, _) => Self::Ping(payload),
             (opcode::PONG, _) => Self::Pong(payload),
-            (_, [high, low, reason @ ..]) => {
-                Self::Close(Some(u16::from_be_bytes([*high, *low])), String::from_utf8_lossy(reason).into_owned())
-            }
+            (_, [high, low, reason @ ..]) => Self::Close(
+                Some(u16::from_be_bytes([*high, *low])),
+                String::from_utf8_lossy(reason).into_owned(),
+            ),
             _ => Self::Close(None, String::new()),
         }
     }

@@ -203,12 +203,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
                     return Ok(Some(frame));
                 }
                 if self.io.read_buf(&mut self.input).await? == 0 {
-                    return if self.input.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                    return if self.input.is_empty() {
+                        Ok(None)
+                    } else {
+                        Err(io::ErrorKind::UnexpectedEof.into())
+                    };
                 }
             }
         };
-        let result =
-            timeout(self.deadline, read).await.unwrap_or_else(|_: Elapsed| Err(io::ErrorKind::TimedOut.into()));
+        let result = timeout(self.deadline, read)
+            .await
+            .unwrap_or_else(|_: Elapsed| Err(io::ErrorKind::TimedOut.into()));
         match &result {
             Ok(Some(frame)) => self.note(format!("< {}", message::show_frame(frame))),
             Ok(None) => self.note("< end of stream".into()),
@@ -254,7 +259,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
             RawFrame { reserved: 1.., .. } => Err("a reserved bit is set"),
             RawFrame { opcode: 3..=7 | 11.., .. } => Err("a reserved opcode"),
             RawFrame { fin: false, .. } if control => Err("a fragmented control frame"),
-            RawFrame { payload, .. } if control && payload.len() > 125 => Err("a control frame over 125 bytes"),
+            RawFrame { payload, .. } if control && payload.len() > 125 => {
+                Err("a control frame over 125 bytes")
+            }
             RawFrame { opcode: opcode::CONTINUATION, .. } if self.partial.is_none() => {
                 Err("a continuation of nothing")
             }

@@ -1,0 +1,59 @@
+//! The quick part of the chaos sweeps: the same seeds each time, a few seconds. `cargo xtask chaos` runs the long ones.
+
+use std::time::Duration;
+
+use wsstream_testing::chaos::Fault;
+use wsstream_testing::chaos::session::Setting;
+use wsstream_testing::chaos::sweep::{CUTS, Worker};
+
+fn clean(worker: &Worker) {
+    let tally = &worker.tally;
+    println!("{tally}");
+    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+    assert!(tally.complete > 0 && tally.reported > 0, "a sweep that sees only one kind proves little: {tally}");
+}
+
+/// Each short session of each version, cut in four ways at every 13th byte of both directions.
+#[test]
+fn cut_short_sessions_are_complete_or_reported() {
+    let mut worker = Worker::default();
+    let stride = std::env::var("WSSTREAM_STRIDE").map_or(13, |text| text.parse().unwrap());
+    worker.every_byte(1, &CUTS, Setting::default(), stride, 3);
+    clean(&worker);
+}
+
+#[test]
+fn sessions_cut_at_frames_are_complete_or_reported() {
+    let mut worker = Worker::default().at_most(3000);
+    worker.every_frame(2, &[Fault::Fin, Fault::Reset, Fault::Stall(Some(Duration::from_secs(5)))], Setting::default());
+    clean(&worker);
+}
+
+#[test]
+fn random_sessions_are_complete_or_reported() {
+    let mut worker = Worker::default();
+    let count = std::env::var("WSSTREAM_SESSIONS").map_or(1500, |text| text.parse().unwrap());
+    for seed in 0..count {
+        worker.random(seed);
+    }
+    clean(&worker);
+}
+
+/// Under TLS a changed byte is never taken for a right one.
+#[test]
+fn changed_bytes_under_tls_are_noticed() {
+    let mut worker = Worker::default().at_most(1500);
+    let setting = Setting { tls: true, ..Setting::default() };
+    worker.every_byte(3, &[Fault::Flip(0x20)], setting, 97, 5);
+    clean(&worker);
+}
+
+/// Without TLS some changes cannot be noticed; they must not panic, hang or leave anything behind all the same.
+#[test]
+fn changed_frame_headers_break_nothing_else() {
+    let mut worker = Worker::default().at_most(4000);
+    worker.framing(4);
+    let tally = &worker.tally;
+    println!("{tally}");
+    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+}

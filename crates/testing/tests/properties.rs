@@ -1,0 +1,34 @@
+//! Every property body under random input; `PROPTEST_CASES` sets how much of it. `fuzz/` runs the same bodies.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use wsstream_testing::property::{cases, connection, decoder, linked, outbox, text};
+
+/// One test for each body: its name, how many cases, and the longest input.
+macro_rules! properties {
+    ($($name:ident: $body:path, $cases:expr, $len:expr;)*) => {
+        $(proptest! {
+            #![proptest_config(cases($cases))]
+            #[test]
+            fn $name(input in vec(any::<u8>(), 0..$len)) {
+                $body(&input);
+            }
+        })*
+    };
+}
+
+properties! {
+    legal_frames_decode_alike_in_any_cut: decoder::legal_frames, 512, 400;
+    any_bytes_decode_alike_in_any_cut: decoder::any_cut, 512, 300;
+    three_engines_read_legal_frames_alike: decoder::differential_legal, 256, 300;
+    three_engines_differ_only_as_documented: decoder::differential, 1024, 300;
+    three_engines_understand_each_others_frames: outbox::understood_by_others, 256, 300;
+    frames_stay_whole_in_the_outbox: outbox::frames_stay_whole, 512, 400;
+    any_bytes_mean_the_same_in_any_cut: connection::any_cut, 1024, 400;
+    legal_frames_mean_what_the_model_says: connection::as_the_model_says, 1024, 400;
+    each_byte_arrives_once_between_two_machines: linked::each_byte_arrives_once, 1024, 600;
+    sizes_decode_alike_in_any_cut: text::terminal_sizes, 1024, 120;
+    requests_survive_a_round_trip: text::requests, 512, 120;
+    statuses_survive_a_round_trip: text::statuses, 512, 120;
+    base64_decodes_as_go_does: text::base64, 1024, 60;
+}
