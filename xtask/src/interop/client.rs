@@ -71,6 +71,15 @@ impl Finished {
         }
     }
 
+    /// Leaves out the lines of stderr that end so: a fault of the client's own, told apart by whoever calls this.
+    pub(super) fn without_stderr_line(mut self, end: &str) -> Self {
+        let text = String::from_utf8_lossy(&self.stderr).into_owned();
+        let kept: String =
+            text.split_inclusive('\n').filter(|line| !line.trim_end().ends_with(end)).collect();
+        self.stderr = kept.into_bytes();
+        self
+    }
+
     /// stdout as text.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
