@@ -7,6 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
+/// How often those who wait let others go first that have waited longer, for each that waits, before one takes the room
+/// out of turn. Once would do if everybody were polled in turn; macros such as `tokio::join!` begin with another branch
+/// each time, so that the same one may be polled twice in a row.
+const MAX_YIELDS: usize = 4;
+
 #[derive(Debug, Default)]
 struct Waiting {
     driver: Option<Waker>,
@@ -14,8 +19,8 @@ struct Waiting {
     writers: Vec<(u64, Waker)>,
     /// Handles that found no room and have not got any since, in the order in which they began to wait.
     turns: VecDeque<u64>,
-    /// The handle that has just let the others go first.
-    yielded: Option<u64>,
+    /// How often a handle let others go first since the last one took its turn.
+    yields: usize,
 }
 
 /// The driver and the writers of one connection, as far as they wait.
@@ -53,17 +58,21 @@ impl Wakers {
 
     /// There is room. Whether this handle should not take it yet, because another one has waited longer.
     ///
-    /// Writers in one task are polled in a fixed order, and without this the first of them would take all the room
-    /// there ever is. It yields once: one that waited may have lost interest.
+    /// Writers in one task are polled in an order that has nothing to do with who waited longest, and without this one
+    /// of them might take all the room there ever is. Yielding has a bound: one that waited may have lost interest.
     pub(super) fn lets_others_go_first(&self, handle: u64) -> bool {
         let mut waiting = self.waiting();
         let mine = waiting.turns.iter().position(|number| *number == handle);
         let before_me = mine.unwrap_or(waiting.turns.len());
-        if before_me > 0 && waiting.yielded != Some(handle) {
-            waiting.yielded = Some(handle);
+        if before_me > 0 && waiting.yields < MAX_YIELDS * waiting.turns.len() {
+            waiting.yields += 1;
+            if mine.is_none() {
+                // Now it waits as well.
+                waiting.turns.push_back(handle);
+            }
             return true;
         }
-        waiting.yielded = None;
+        waiting.yields = 0;
         waiting.turns.drain(..mine.map_or(before_me, |mine| mine + 1));
         false
     }
