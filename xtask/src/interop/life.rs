@@ -72,8 +72,9 @@ async fn killed_stubborn(life: &Life) -> Result<()> {
 
 async fn killed_terminal(life: &Life) -> Result<()> {
     let client = kubectl::find(&life.env, &life.version)?;
-    let mut terminal = client
-        .terminal(&["exec", "-it", "host", "--", "bash", "-c", "echo pid $$; exec sleep 1000"], (24, 80))?;
+    // No `exec`: a shell that is hung up just before it replaces itself forgets the signal it has taken.
+    let script = "echo pid $$; while :; do sleep 0.2; done";
+    let mut terminal = client.terminal(&["exec", "-it", "host", "--", "sh", "-c", script], (24, 80))?;
     terminal.expect("pid ").await?;
     let pid: u32 = terminal.expect("\r\n").await?.trim().parse().context("pid")?;
     ensure!(proc::runs(pid), "process {pid} expected");
