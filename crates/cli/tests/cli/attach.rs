@@ -9,6 +9,8 @@ use tokio::time::timeout;
 async fn output_is_seen_from_now_on_and_input_arrives() {
     let server =
         Server::start(&["--run-stdin", "sink=sh -c 'while read line; do echo got $line; done; echo end'"])
+            .await
+            .started(&["sink"])
             .await;
     let mut session = server.client(&["attach", "-i", "sink"]);
     let mut session = session.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -23,12 +25,15 @@ async fn output_is_seen_from_now_on_and_input_arrives() {
 
 #[tokio::test]
 async fn the_containers_terminal_decides() {
-    let server = Server::start(&["--run-tty", "calc=sh", "--run-stdin", "sink=cat"]).await;
+    let server = Server::start(&["--run-tty", "calc=sh", "--run-stdin", "sink=cat"])
+        .await
+        .started(&["calc", "sink"])
+        .await;
     let mut tty = Tty::start(&server.client(&["attach", "-it", "calc"]), 100, 30);
     tty.expect("If you don't see a command prompt, try pressing enter.\r\n").await;
-    // The size of our terminal has arrived; the one before it was larger by one, to force a redraw.
-    tty.type_in("stty size; tty\r").await;
-    tty.expect("30 100\r\n/dev/").await;
+    // The size travels beside what is typed; ask until it is there.
+    tty.type_in("until test \"$(stty size)\" = \"30 100\"; do sleep 0.02; done; tty\r").await;
+    tty.expect("\n/dev/").await;
     drop(tty);
 
     let mut tty = Tty::start(&server.client(&["attach", "-it", "sink"]), 80, 24);
@@ -40,7 +45,7 @@ async fn the_containers_terminal_decides() {
 #[tokio::test]
 async fn a_redraw_is_forced() {
     let script = "sh -c 'trap \"echo [\\$(stty size)]\" WINCH; echo ready; while :; do sleep 0.05; done'";
-    let server = Server::start(&["--run-tty", &format!("app={script}")]).await;
+    let server = Server::start(&["--run-tty", &format!("app={script}")]).await.started(&["app"]).await;
     let mut first = Tty::start(&server.client(&["attach", "-it", "app"]), 80, 24);
     first.expect("[24 80]").await;
     // The second has the size that the terminal has already: without a detour nothing would be drawn for it.

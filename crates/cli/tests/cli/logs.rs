@@ -8,7 +8,10 @@ use tokio::time::timeout;
 
 #[tokio::test]
 async fn the_log_can_be_cut_to_size() {
-    let server = Server::start(&["--run", "web=sh -c 'seq 1 20; echo last; exec sleep 1000'"]).await;
+    let server = Server::start(&["--run", "web=sh -c 'seq 1 20; echo last; exec sleep 1000'"])
+        .await
+        .started(&["web"])
+        .await;
     // The command has just been started: follow it to its last line.
     let mut follow = server.client(&["logs", "-f", "web"]);
     let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
@@ -43,7 +46,8 @@ async fn the_log_can_be_cut_to_size() {
 /// As `tail -f` does: without waiting for one more line to fail on.
 #[tokio::test]
 async fn following_ends_with_its_reader() {
-    let server = Server::start(&["--run", "web=sh -c 'echo only; exec sleep 1000'"]).await;
+    let server =
+        Server::start(&["--run", "web=sh -c 'echo only; exec sleep 1000'"]).await.started(&["web"]).await;
     let mut follow = server.client(&["logs", "-f", "web"]);
     let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut reader = follow.stdout.take().unwrap();
@@ -55,9 +59,9 @@ async fn following_ends_with_its_reader() {
 
 #[tokio::test]
 async fn following_ends_with_the_process() {
-    let server = Server::start(&["--run", "web=sh -c 'echo only; exit 3'"]).await;
+    let server = Server::start(&["--run", "web=sh -c 'echo only; exit 3'"]).await.started(&["web"]).await;
     let output = run(&mut server.client(&["logs", "-f", "web"])).await;
-    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "only\n"));
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "only\n"), "{}", stderr(&output));
 }
 
 #[tokio::test]

@@ -100,21 +100,19 @@ async fn flags_name_pods_of_both_kinds() {
         "--pod",
         "web/shell",
         "--run",
-        "web/app=sh -c 'echo started; exec sleep 1000'",
+        "web/app=sh -c 'echo started; exit 0'",
     ])
+    .await
+    .started(&["web/app"])
     .await;
     assert!(server.banner.contains("pod web/shell: runs commands on this machine"), "{}", server.banner);
-    assert!(
-        server.banner.contains("pod web/app: sh -c 'echo started; exec sleep 1000'"),
-        "{}",
-        server.banner
-    );
+    assert!(server.banner.contains("pod web/app: sh -c 'echo started; exit 0'"), "{}", server.banner);
     let output = server.exec(&["web", "-c", "shell", "--", "echo", "here"]).await;
     assert_eq!(stdout(&output), "here\n", "the kubeconfig names the namespace: {}", stderr(&output));
     let output = server.exec(&["web", "--", "echo", "first"]).await;
     assert_eq!(stdout(&output), "first\n");
     assert_eq!(stderr(&output), "Defaulted container \"shell\" out of: shell, app\n");
-    let output = run(&mut server.client(&["logs", "web", "-c", "app"])).await;
+    let output = run(&mut server.client(&["logs", "-f", "web", "-c", "app"])).await;
     assert_eq!(stdout(&output), "started\n", "{}", stderr(&output));
     let output = server.exec(&["-n", "default", "web", "-c", "shell", "--", "true"]).await;
     assert_eq!(output.status.code(), Some(1), "not in this namespace");

@@ -108,6 +108,23 @@ impl Server {
         run(&mut self.client(&[&["exec"], arguments].concat())).await
     }
 
+    /// Waits until the supervised commands of these containers have been started: they start beside the server,
+    /// and until then the server answers `waiting to start`, as Kubernetes does.
+    pub(crate) async fn started(self, containers: &[&str]) -> Self {
+        for container in containers {
+            let (pod, container) = container.split_once('/').unwrap_or((container, container));
+            let deadline = tokio::time::Instant::now() + LIMIT;
+            loop {
+                let output = run(&mut self.client(&["logs", "-c", container, pod])).await;
+                if output.status.code() == Some(0) {
+                    break;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "{}", stderr(&output));
+            }
+        }
+        self
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         signal_child(&self.child, signal);
     }
