@@ -181,7 +181,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Echo<T> {
 
     /// Whether the text so far may still become UTF-8, or is it where it ends.
     fn is_utf8(&mut self, last: bool) -> bool {
-        match std::str::from_utf8(&self.message[self.checked..]) {
+        match std::str::from_utf8(self.message.get(self.checked..).unwrap_or_default()) {
             Ok(_) => {
                 self.checked = self.message.len();
                 true
