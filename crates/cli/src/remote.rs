@@ -125,11 +125,10 @@ impl Plan {
         let path = format!("{}/{subresource}", connection.pod_path(&self.pod));
         let endpoint =
             path.parse().map_err(|error| Failure::usage(format!("{path} is not a path: {error}")))?;
-        let request = start.request(&endpoint);
-        if request.uri().query().is_none() {
-            return Err(Failure::usage("the command is too long: it travels in a URL, which takes 64 KiB")
-                .next("send it as input instead: wsstream exec -i POD -- sh < script"));
-        }
+        let request = start.request(&endpoint).map_err(|_| {
+            Failure::usage("the command is too long: it travels in a URL, which takes 64 KiB")
+                .next("send it as input instead: wsstream exec -i POD -- sh < script")
+        })?;
         let response = connection.send(request.map(|()| Body::empty())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(connection.refused(response).await);

@@ -68,7 +68,7 @@ async fn a_command_runs_over_tls() {
     let start =
         client::exec(Command::command(["sh", "-c", "head -c 3000000 /dev/zero; exit 9"]).stdout(true));
     let endpoint = format!("{}/api/v1/namespaces/default/pods/host/exec", server.url).parse().unwrap();
-    let mut request = start.request(&endpoint);
+    let mut request = start.request(&endpoint).unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {}", server.token).parse().unwrap());
     let stream = tls(&server, "127.0.0.1", &[], BOTH).await.unwrap();
     let process = soon("an upgrade", start.connect(stream, request)).await.unwrap();

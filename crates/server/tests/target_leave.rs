@@ -173,7 +173,7 @@ async fn close_of_stdin_followed_at_once_by_close_lets_the_command_finish() {
     let host = Served::host().await;
     let request = Request::command(["tr", "-d", "fo"]).stdin(true).stdout(true);
     let start = client::exec(request);
-    let request = start.request(&"http://localhost/exec".parse().unwrap());
+    let request = start.request(&"http://localhost/exec".parse().unwrap()).unwrap();
     let mut head = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n", request.uri().path_and_query().unwrap());
     for (name, value) in request.headers() {
         head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));

@@ -285,3 +285,15 @@ fn a_token_alone_is_no_subprotocol() {
     let (_, status) = status_of(Handshake::negotiate(&request(&[TOKEN]), DEFAULT_CHANNELS).unwrap_err());
     assert_eq!(status.code, 403);
 }
+
+/// A command that does not fit into a URL was silently sent without its query: no command and no streams.
+#[test]
+#[cfg(feature = "client")]
+fn a_command_that_fits_no_url_is_an_error() {
+    use wsstream::remotecommand::{Request, client::exec};
+    let endpoint = "http://localhost/exec".parse().unwrap();
+    let request = |length| exec(Request::command(["x".repeat(length)]).stdout(true)).request(&endpoint);
+    let fits = request(60_000).unwrap();
+    assert!(fits.uri().query().unwrap().ends_with("&stdout=true"));
+    assert!(request(70_000).is_err());
+}

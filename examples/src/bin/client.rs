@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     stream.set_nodelay(true)?;
 
     let command = client::exec(Request::command(arguments).stdin(true).stdout(true).stderr(true));
-    let mut process = command.connect(stream, command.request(&endpoint)).await?;
+    let mut process = command.connect(stream, command.request(&endpoint)?).await?;
     let (mut stdin, mut stdout, mut stderr) =
         (process.stdin.take(), process.stdout.take(), process.stderr.take());
 

@@ -154,7 +154,7 @@ impl Running {
         let start = if command.command.is_empty() { client::attach(command) } else { client::exec(command) };
         let container = container.map_or(String::new(), |name| format!("&container={name}"));
         let endpoint = format!("http://{}{path}", self.address).parse().unwrap();
-        let mut request = start.request(&endpoint);
+        let mut request = start.request(&endpoint).unwrap();
         *request.uri_mut() = format!("{}{container}", request.uri()).parse().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         let stream = TcpStream::connect(self.address).await.unwrap();

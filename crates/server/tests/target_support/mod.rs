@@ -93,7 +93,7 @@ impl Served {
     async fn start(&self, start: client::Start, verb: &str) -> Process {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let endpoint = format!("http://localhost/{verb}").parse().unwrap();
-        start.connect(stream, start.request(&endpoint)).await.unwrap()
+        start.connect(stream, start.request(&endpoint).unwrap()).await.unwrap()
     }
 
     pub async fn exec(&self, request: Request) -> Process {

@@ -6,7 +6,7 @@
 //! # async fn example(stream: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
 //! let command = client::exec(Request::command(["uname", "-a"]).stdout(true).stderr(true));
 //! let endpoint = "http://localhost/api/v1/namespaces/default/pods/web/exec".parse()?;
-//! let process = command.connect(stream, command.request(&endpoint)).await?;
+//! let process = command.connect(stream, command.request(&endpoint)?).await?;
 //! let output = process.output().await;
 //! println!("{:?}: {}", output.stdout, output.outcome);
 //! # Ok(())
@@ -106,16 +106,19 @@ impl Start {
     /// The HTTP request for `endpoint` (`…/pods/NAME/exec` or `…/attach`, without a query), complete with the upgrade
     /// headers. Add authentication, then send it with any HTTP client built on hyper and give the answer to
     /// [`accept`](Self::accept), or use [`connect`](Self::connect).
-    #[must_use]
-    pub fn request(&self, endpoint: &Uri) -> HttpRequest<()> {
+    ///
+    /// # Errors
+    ///
+    /// The command does not fit into a URL, which the `http` crate limits to 64 KiB, or the endpoint is no URL that a
+    /// query can be added to.
+    pub fn request(&self, endpoint: &Uri) -> Result<HttpRequest<()>, http::Error> {
         let query = self.request.to_query(Spelling::ApiServer);
         let mut parts = endpoint.clone().into_parts();
-        parts.path_and_query = format!("{}?{query}", endpoint.path()).parse().ok();
+        parts.path_and_query = Some(format!("{}?{query}", endpoint.path()).parse()?);
         let mut request = HttpRequest::new(());
-        // The query is percent-encoded, so this cannot fail; the endpoint alone is the next best thing.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| endpoint.clone());
+        *request.uri_mut() = Uri::from_parts(parts)?;
         self.offer.apply(request.headers_mut());
-        request
+        Ok(request)
     }
 
     /// Checks the answer to [`request`](Self::request) and starts the session.
