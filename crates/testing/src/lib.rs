@@ -5,6 +5,7 @@
 //! - [`http`]: the HTTP/1.1 upgrade by hand, for servers behind a real socket.
 //! - [`property`]: what holds for any input, as functions that proptest and a fuzzer share; two other WebSocket engines as
 //!   judges of ours.
+//! - [`chaos`]: sessions with known contents over wires that break, and a judge of what the client was told.
 //!
 //! A new case should be ten lines that read like what went over the wire.
 
@@ -17,6 +18,7 @@
     reason = "these are the tools of tests: they fail as tests do, with a text that says what was expected"
 )]
 
+pub mod chaos;
 pub mod http;
 pub mod peer;
 pub mod property;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use wsstream_proto::subprotocol::Subprotocol;
 use wsstream_testing::chaos::frames::Frames;
 use wsstream_testing::chaos::lane::Lane;
 use wsstream_testing::chaos::link::link;
 use wsstream_testing::chaos::oracle::{Claim, Seen, judge};
 use wsstream_testing::chaos::{At, Checker, Content, Fault, Plan, Proxy, Script, Verdict, Way};
-use wsstream_proto::subprotocol::Subprotocol;
 
 #[test]
 fn a_plan_is_its_line() {
