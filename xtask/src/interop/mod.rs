@@ -1,5 +1,5 @@
-//! Real clients against the real binary: the proof that an unmodified kubectl, the Python package and kube-rs
-//! see what the specification promises.
+//! Real clients against the real binary: the proof that an unmodified kubectl, the Python package, kube-rs and
+//! client-go see what the specification promises; and our own client against Go's streaming server.
 //!
 //! One server is started for the whole run, with a config that declares every kind of pod. Each client is a
 //! group; a group is a table of cases. A case is a plain function that returns an error saying what was wrong.
@@ -7,6 +7,7 @@
 mod case;
 mod client;
 mod files;
+mod go;
 mod kube_rs;
 mod kubectl;
 mod life;
@@ -123,6 +124,7 @@ async fn run_all(workspace: &Workspace, args: &Args, totals: &mut Totals) -> Res
     own::run(&env, &mut runner).await;
     python::run(&env, &mut runner).await;
     kube_rs::run(&env, &mut runner).await;
+    go::run(&env, &mut runner).await;
     life::run(&env, versions, &mut runner).await;
     Ok(())
 }

@@ -1,0 +1,69 @@
+//! Go's own streaming code on the other side: client-go against our server, our client against the server that
+//! container runtimes embed.
+//!
+//! kubectl is client-go too, but offers v5 alone and hides the library's errors behind its own words; the server is
+//! the reference for what a client must cope with, its documented defects included.
+
+mod client;
+mod own;
+mod server;
+
+use std::{path::PathBuf, process::Command, sync::Arc, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Env, case::Runner};
+use crate::{report::Outcome, workspace::which};
+
+/// The two programs of interop/go.
+#[derive(Debug, Clone)]
+struct Peers {
+    /// exec and attach by client-go: `client [flags] POD -- COMMAND...`.
+    client: PathBuf,
+    /// cri-streaming behind the paths of an API server: `server --kubeconfig FILE`.
+    server: PathBuf,
+}
+
+/// Builds both programs and runs their cases.
+pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
+    if !runner.wants_group("go client") && !runner.wants_group("go server") {
+        return;
+    }
+    let started = Instant::now();
+    match build(env) {
+        Ok(peers) => {
+            client::run(env, &peers, runner).await;
+            own::run(env, &peers, runner).await;
+        }
+        Err(error) => {
+            let log_from = runner.log_length();
+            let outcome = Outcome::missing(format!("{error:#}"));
+            runner.record("go/peers", started.elapsed(), outcome, log_from);
+        }
+    }
+}
+
+/// Builds both from the modules whose sums stand in interop/go/go.sum. Go's own cache tells what is new.
+fn build(env: &Env) -> Result<Peers> {
+    let Some(go) = which("go") else { bail!("no Go to build Go's own client and server") };
+    let at = |name: &str| env.cache.join(format!("go-{name}"));
+    for name in ["client", "server"] {
+        if !at(name).is_file() {
+            println!("building Go's own {name} from its modules, once");
+        }
+        let status = Command::new(&go)
+            .args(["build", "-trimpath", "-mod=readonly", "-ldflags", "-s -w", "-o"])
+            .arg(at(name))
+            .arg(format!("./{name}"))
+            .current_dir(env.workspace.join("interop/go"))
+            // The toolchain that is there: another would have to be downloaded.
+            .env("GOTOOLCHAIN", "local")
+            .env("CGO_ENABLED", "0")
+            .status()
+            .with_context(|| format!("cannot run {}", go.display()))?;
+        if !status.success() {
+            bail!("building interop/go/{name} ended with {status}");
+        }
+    }
+    Ok(Peers { client: at("client"), server: at("server") })
+}
