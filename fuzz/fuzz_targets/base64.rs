@@ -1,0 +1,10 @@
+//! The payloads of the base64 protocols.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wsstream_testing::property::text;
+
+fuzz_target!(|input: &[u8]| {
+    text::base64(input);
+});

@@ -1,0 +1,10 @@
+//! Query strings of exec and attach.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wsstream_testing::property::text;
+
+fuzz_target!(|input: &[u8]| {
+    text::requests(input);
+});
