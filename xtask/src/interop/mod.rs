@@ -7,7 +7,7 @@
 mod case;
 mod client;
 mod files;
-mod go;
+pub(crate) mod go;
 mod kube_rs;
 mod kubectl;
 mod life;

@@ -6,9 +6,14 @@
 
 mod client;
 mod own;
-mod server;
+pub(crate) mod server;
 
-use std::{path::PathBuf, process::Command, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,11 +22,11 @@ use crate::{report::Outcome, workspace::which};
 
 /// The two programs of interop/go.
 #[derive(Debug, Clone)]
-struct Peers {
+pub(crate) struct Peers {
     /// exec and attach by client-go: `client [flags] POD -- COMMAND...`.
-    client: PathBuf,
+    pub(crate) client: PathBuf,
     /// cri-streaming behind the paths of an API server: `server --kubeconfig FILE`.
-    server: PathBuf,
+    pub(crate) server: PathBuf,
 }
 
 /// Builds both programs and runs their cases.
@@ -30,7 +35,7 @@ pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
         return;
     }
     let started = Instant::now();
-    match build(env) {
+    match build(&env.workspace, &env.cache) {
         Ok(peers) => {
             client::run(env, &peers, runner).await;
             own::run(env, &peers, runner).await;
@@ -43,10 +48,10 @@ pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
     }
 }
 
-/// Builds both from the modules whose sums stand in interop/go/go.sum. Go's own cache tells what is new.
-fn build(env: &Env) -> Result<Peers> {
+/// Builds both into `cache`, from the modules whose sums stand in interop/go/go.sum. Go's own cache tells what is new.
+pub(crate) fn build(root: &Path, cache: &Path) -> Result<Peers> {
     let Some(go) = which("go") else { bail!("no Go to build Go's own client and server") };
-    let at = |name: &str| env.cache.join(format!("go-{name}"));
+    let at = |name: &str| cache.join(format!("go-{name}"));
     for name in ["client", "server"] {
         if !at(name).is_file() {
             println!("building Go's own {name} from its modules, once");
@@ -55,7 +60,7 @@ fn build(env: &Env) -> Result<Peers> {
             .args(["build", "-trimpath", "-mod=readonly", "-ldflags", "-s -w", "-o"])
             .arg(at(name))
             .arg(format!("./{name}"))
-            .current_dir(env.workspace.join("interop/go"))
+            .current_dir(root.join("interop/go"))
             // The toolchain that is there: another would have to be downloaded.
             .env("GOTOOLCHAIN", "local")
             .env("CGO_ENABLED", "0")

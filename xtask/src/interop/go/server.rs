@@ -20,7 +20,7 @@ const STARTS: Duration = Duration::from_secs(15);
 
 /// The process, killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     kubeconfig: PathBuf,
 }
@@ -28,7 +28,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts the program and waits until it has written its kubeconfig, which it does once it accepts. Its files
     /// are called `name` in the folder.
-    pub(super) async fn start(program: &Path, folder: &Path, name: &str, args: &[&str]) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, folder: &Path, name: &str, args: &[&str]) -> Result<Self> {
         let at = |kind: &str| folder.join(format!("{name}.{kind}"));
         let (kubeconfig, log) = (at("kubeconfig"), at("log"));
         // One of an earlier server would look like this one's.
@@ -59,12 +59,12 @@ impl Server {
     }
 
     /// How a client reaches it.
-    pub(super) fn kubeconfig(&self) -> &Path {
+    pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
     /// SIGKILL; returns when it is dead.
-    pub(super) async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("killing Go's server")
     }
 }
