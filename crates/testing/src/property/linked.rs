@@ -139,6 +139,7 @@ fn deliver(ends: &mut [End; 2], from: usize, n: usize) {
     while left > 0 {
         let outbox = ends[from].machine.outbox();
         let part = outbox.chunk();
+        assert!(!part.is_empty(), "an outbox that is not empty shows something");
         let part = Bytes::copy_from_slice(&part[..part.len().min(left)]);
         outbox.advance(part.len());
         left -= part.len();
@@ -159,6 +160,7 @@ fn take_one(ends: &mut [End; 2], who: usize) -> bool {
     assert_eq!(end.close_got, None, "{event:?} after the Close of the peer");
     match event {
         Event::Data { channel, data } => {
+            assert!(!data.is_empty(), "data is never empty");
             let lane = arriving(peer, channel);
             lane.got.extend_from_slice(&data);
             assert!(lane.sent.starts_with(&lane.got), "bytes on channel {channel} that were not sent so");
