@@ -27,13 +27,30 @@ pub struct Limits {
     /// How long to wait before accepting again after an error such as `EMFILE`. Default 100 ms: long enough not to
     /// spin, short enough not to be noticed.
     pub accept_pause: Duration,
-    /// How long open sessions and requests may go on after shutdown was asked for; then they are cut. Default 10 s:
-    /// the time a command gets between SIGTERM and SIGKILL.
+    /// A session's peer is pinged when nothing came from it for this long. `None`: never. Default as
+    /// [`wsstream::Timeouts::ping_interval`], which gives the reason.
+    pub ping_interval: Option<Duration>,
+    /// A session's peer counts as dead when nothing at all came from it for this long, pongs included. `None`: TCP alone
+    /// decides. Default as [`wsstream::Timeouts::dead_peer`].
+    pub dead_peer: Option<Duration>,
+    /// A session ends when its user has been idle for this long: no data either way, whatever pings say. `None`: never.
+    /// Default as [`wsstream::Timeouts::idle`].
+    pub idle: Option<Duration>,
+    /// How long open sessions and requests may go on after shutdown was asked for. Default 10 s: what a command gets
+    /// between SIGTERM and SIGKILL, and what a service manager or `docker stop` waits at least.
     pub drain: Duration,
+    /// Commands that are still running then get SIGTERM (SIGHUP on a terminal), and SIGKILL after this. Default 3 s:
+    /// they have had [`drain`](Self::drain) already, and the person who stops the server waits.
+    pub end_grace: Duration,
+    /// How long a client then has to take the last output, before the rest is dropped and it is told that the server is
+    /// shutting down; and once more to take that, before its connection is cut. Default 3 s: ample for what the kernel
+    /// buffers hold, on any link that deserves the name.
+    pub farewell: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let session = wsstream::Timeouts::default();
         Self {
             connections: 1024,
             tls_handshake: Duration::from_secs(10),
@@ -43,7 +60,12 @@ impl Default for Limits {
             keepalive_interval: Duration::from_secs(10),
             keepalive_probes: 3,
             accept_pause: Duration::from_millis(100),
+            ping_interval: session.ping_interval,
+            dead_peer: session.dead_peer,
+            idle: session.idle,
             drain: Duration::from_secs(10),
+            end_grace: Duration::from_secs(3),
+            farewell: Duration::from_secs(3),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Server {
             };
             contents.write(path)?;
         }
-        let api = Api::new(pods, BearerTokens::new(tokens));
+        let api = Api::with_limits(pods, BearerTokens::new(tokens), &limits);
         Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
     }
 }
@@ -273,7 +273,8 @@ impl Bound {
     }
 
     /// Serves until `shutdown` resolves. Then it stops accepting, ends watches and followed logs, asks the supervised
-    /// commands to end, gives them and the running sessions [`Limits::drain`] to do so and cuts the rest.
+    /// commands to end, gives them and the running sessions [`Limits::drain`] to do so, and ends the rest as
+    /// [`Sessions::drain`](crate::api::Sessions::drain) says: with an honest failure, if the client takes it.
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {

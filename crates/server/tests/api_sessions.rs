@@ -191,27 +191,6 @@ async fn gone(pid: &str) {
 }
 
 #[tokio::test]
-async fn what_outlasts_the_drain_is_cut_and_not_called_a_success() {
-    let pods = Pods::new();
-    pods.add(host_pod("host")).unwrap();
-    let mut server = Running::with(pods, |options| {
-        options.tls = TlsSource::Insecure;
-        options.limits.drain = Duration::from_millis(100);
-    })
-    .await;
-    let mut process = server.start(HOST, None, sh("echo $$; exec sleep 1000")).await;
-    let mut stdout = process.stdout.take().unwrap();
-    let waiting = tokio::spawn(process.wait());
-    let pid = soon("the pid", stdout.chunk()).await.unwrap().unwrap();
-    let pid = std::str::from_utf8(&pid).unwrap().trim();
-    assert!(alive(pid));
-    server.stop();
-    assert!(matches!(soon("the end of the session", waiting).await.unwrap(), Outcome::Lost(_)));
-    assert_eq!(server.ended().await.cut, 1);
-    gone(pid).await;
-}
-
-#[tokio::test]
 async fn a_followed_log_is_cut_when_the_server_shuts_down_not_ended() {
     let (mut server, _target) = five_lines().await;
     let follow = server.send(server.request(Method::GET, &format!("{WEB}/log?follow=true"))).await;

@@ -9,6 +9,7 @@ use super::{
     pods::{Names, names},
     query::Query,
     session::Session,
+    sessions::Sessions,
 };
 use crate::{
     pod::{Container, Pod, PodSnapshot},
@@ -41,7 +42,7 @@ pub(crate) async fn exec(
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     let response = exec.response().map(|()| Body::empty());
-    let executor = InTarget(container.target);
+    let executor = InTarget { target: container.target, sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(async move { exec.serve(executor).await }));
     Ok(response)
 }
@@ -57,7 +58,7 @@ pub(crate) async fn attach(
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     let response = attach.response().map(|()| Body::empty());
-    let attacher = InTarget(container.target);
+    let attacher = InTarget { target: container.target, sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(async move { attach.serve(attacher).await }));
     Ok(response)
 }
@@ -85,10 +86,10 @@ fn prepare(
     Ok((container, session))
 }
 
-/// A session that began now would be cut at once.
+/// A session that began now would be ended at once.
 pub(crate) fn refuse_when_closing(api: &Api) -> Result<(), Refusal> {
     if api.sessions().is_closing() {
-        return Err(Status::service_unavailable("the server is shutting down").into());
+        return Err(Status::service_unavailable(SHUTTING_DOWN).into());
     }
     Ok(())
 }
@@ -136,16 +137,33 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
     )))
 }
 
-struct InTarget(Arc<dyn Target>);
+const SHUTTING_DOWN: &str = "the server is shutting down";
+
+/// A target with the end of the server in view.
+struct InTarget {
+    target: Arc<dyn Target>,
+    sessions: Sessions,
+}
+
+impl InTarget {
+    /// Runs a session of the target; one that does not end in time at shutdown is dropped, and its client told.
+    async fn bounded<T>(&self, session: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            result = session => result,
+            () = self.sessions.overdue() => Err(Failure::status(Status::service_unavailable(SHUTTING_DOWN))),
+        }
+    }
+}
 
 impl Executor for InTarget {
     async fn exec(&self, request: remotecommand::Request, streams: Streams) -> Result<ExitCode, Failure> {
-        self.0.exec(request, streams).await
+        self.bounded(self.target.exec(request, streams, self.sessions.ending())).await
     }
 }
 
 impl Attacher for InTarget {
     async fn attach(&self, request: remotecommand::Request, streams: Streams) -> Result<(), Failure> {
-        self.0.attach(request, streams).await
+        self.bounded(self.target.attach(request, streams)).await
     }
 }

@@ -19,7 +19,7 @@ mod watch;
 
 pub use sessions::{Drained, Sessions};
 
-use crate::{Pods, auth::Authenticator};
+use crate::{Limits, Pods, auth::Authenticator};
 use answer::Refusal;
 use axum::{
     Router,
@@ -51,14 +51,20 @@ struct Shared {
 pub struct Peer(pub SocketAddr);
 
 impl Api {
-    /// Offers `pods` to whom `authenticator` lets in.
+    /// Offers `pods` to whom `authenticator` lets in, with default [`Limits`].
     pub fn new(pods: Pods, authenticator: impl Authenticator) -> Self {
-        let shared = Shared {
-            pods,
-            authenticator: Box::new(authenticator),
-            sessions: Sessions::new(),
-            options: Options::default(),
-        };
+        Self::with_limits(pods, authenticator, &Limits::default())
+    }
+
+    /// The same with the clocks of sessions and of shutdown as in `limits`; what it says about connections is for who
+    /// accepts them.
+    pub fn with_limits(pods: Pods, authenticator: impl Authenticator, limits: &Limits) -> Self {
+        let mut options = Options::default();
+        options.timeouts.ping_interval = limits.ping_interval;
+        options.timeouts.dead_peer = limits.dead_peer;
+        options.timeouts.idle = limits.idle;
+        let sessions = Sessions::new(limits);
+        let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options };
         Self { shared: Arc::new(shared) }
     }
 

@@ -1,6 +1,7 @@
 //! The tasks of the running sessions. An upgraded session outlives its HTTP request; somebody has to own it, wait for it
 //! at shutdown and end it when waiting has been long enough.
 
+use crate::{Limits, target::Ending};
 use std::{
     sync::{
         Arc,
@@ -8,6 +9,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Owner of all sessions of an [`Api`](super::Api). Clones are handles to the same set.
@@ -16,7 +18,12 @@ pub struct Sessions {
     tracker: TaskTracker,
     /// No new sessions; watches and followed logs end.
     closing: CancellationToken,
-    /// Running sessions end.
+    /// Running sessions are asked to end, with this grace for their commands.
+    ending: watch::Sender<Option<Duration>>,
+    /// See [`Limits`].
+    end_grace: Duration,
+    farewell: Duration,
+    /// Running sessions are dropped.
     cut: CancellationToken,
     count: Arc<AtomicU64>,
 }
@@ -25,15 +32,20 @@ pub struct Sessions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Sessions that were still running when the time was up. Their clients see the connection end without a status.
+    /// Sessions that were still running when the time was up. Their commands were ended, and their clients told so.
+    pub ended: usize,
+    /// Those among them whose clients did not even take that. They see the connection end without a status.
     pub cut: usize,
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
+            ending: watch::Sender::new(None),
+            end_grace: limits.end_grace,
+            farewell: limits.farewell,
             cut: CancellationToken::new(),
             count: Arc::default(),
         }
@@ -44,18 +56,30 @@ impl Sessions {
         self.tracker.len()
     }
 
-    /// Refuses new sessions, ends watches and followed logs, waits at most `limit` for the running sessions and then
-    /// cuts those that are left. Returns when all have ended. A second call is harmless.
+    /// Refuses new sessions, ends watches and followed logs, and waits at most `limit` for the running sessions. Those
+    /// that are left are ended: their commands are asked to end and then killed
+    /// ([`Limits::end_grace`]), and their clients get the output so far and a failure that says that the server is
+    /// shutting down. Who does not take that ([`Limits::farewell`]) is cut.
+    ///
+    /// Returns when all have ended. A second call is harmless.
     pub async fn drain(&self, limit: Duration) -> Drained {
         self.closing.cancel();
         self.tracker.close();
-        if tokio::time::timeout(limit, self.tracker.wait()).await.is_ok() {
+        let all = |limit| tokio::time::timeout(limit, self.tracker.wait());
+        if all(limit).await.is_ok() {
             return Drained::default();
+        }
+        let ended = self.tracker.len();
+        tracing::info!(sessions = ended, "the time for sessions is over: they are ended");
+        self.ending.send_replace(Some(self.end_grace));
+        // The last output, then the status.
+        if all(self.end_grace.saturating_add(self.farewell.saturating_mul(2))).await.is_ok() {
+            return Drained { ended, cut: 0 };
         }
         let cut = self.tracker.len();
         self.cut.cancel();
         self.tracker.wait().await;
-        Drained { cut }
+        Drained { ended, cut }
     }
 
     /// Refuses new sessions; ends watches and followed logs.
@@ -75,6 +99,16 @@ impl Sessions {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        Ending::new(self.ending.subscribe())
+    }
+
+    /// For sessions that do not end although they were asked to: when that is so.
+    pub(super) async fn overdue(&self) {
+        let grace = self.ending().requested().await;
+        tokio::time::sleep(grace.saturating_add(self.farewell)).await;
     }
 
     pub(super) fn number(&self) -> u64 {

@@ -2,7 +2,9 @@
 //!
 //! They are plain values, so that a flag or a configuration file can set each of them later on.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::duration;
 
 /// Where and with what environment a command runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,16 +48,65 @@ impl Default for DrainGrace {
     }
 }
 
+/// What is done to a command whose client has left. `Display` and `FromStr` are the words of flags and files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// A terminal is hung up; without one the command gets SIGTERM. The default (`auto`).
+    #[default]
+    Auto,
+    /// The terminal is hung up, or the command gets SIGHUP (`hup`).
+    HangUp,
+    /// SIGTERM, on a terminal too (`term`). An interactive shell ignores it, and is killed after the grace.
+    Terminate,
+    /// SIGKILL at once (`kill`).
+    Kill,
+    /// It runs on, its output being discarded; for ever (`keep`), or for this long and then as with `auto`
+    /// (`keep:10m`). It still ends with the server.
+    Keep(Option<Duration>),
+}
+
+impl FromStr for OnDisconnect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.split_once(':') {
+            Some(("keep", limit)) => Self::Keep(Some(duration::parse(limit)?)),
+            None if text == "auto" => Self::Auto,
+            None if text == "hup" => Self::HangUp,
+            None if text == "term" => Self::Terminate,
+            None if text == "kill" => Self::Kill,
+            None if text == "keep" => Self::Keep(None),
+            _ => return Err(format!("{text:?} is none of auto, hup, term, kill, keep and keep:TIME")),
+        })
+    }
+}
+
+impl fmt::Display for OnDisconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::HangUp => f.write_str("hup"),
+            Self::Terminate => f.write_str("term"),
+            Self::Kill => f.write_str("kill"),
+            Self::Keep(None) => f.write_str("keep"),
+            Self::Keep(Some(limit)) => write!(f, "keep:{}ms", limit.as_millis()),
+        }
+    }
+}
+
 /// What becomes of a command whose client leaves before it has ended.
 ///
-/// The end of input always comes first. Then a terminal is hung up at once, as any terminal is: the processes get
-/// SIGHUP and decide for themselves. Without a terminal a command that was waiting for the end of its input gets
-/// [`finish`](Self::finish) to end by itself, its remaining output and its exit code still being sent; then SIGTERM.
-/// Whatever is left after [`kill`](Self::kill) gets SIGKILL. Signals go to the whole process group, or to the whole
-/// session of a terminal.
+/// The end of input always comes first. Then, unless [`action`](Self::action) says otherwise, a terminal is hung up at
+/// once, as any terminal is: the processes get SIGHUP and decide for themselves. Without a terminal a command that was
+/// waiting for the end of its input gets [`finish`](Self::finish) to end by itself, its remaining output and its exit
+/// code still being sent; then SIGTERM. Whatever is left after [`kill`](Self::kill) gets SIGKILL. Signals go to the
+/// whole process group, or to the whole session of a terminal; with a [`Keeper`](super::Keeper), to every descendant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DisconnectPolicy {
+    /// What is done.
+    pub action: OnDisconnect,
     /// From the end of input to SIGTERM, for a command without a terminal.
     pub finish: Duration,
     /// From SIGTERM, or the hang-up of a terminal, to SIGKILL.
@@ -66,8 +117,18 @@ impl Default for DisconnectPolicy {
     /// 2 s and 10 s. A filter ends within milliseconds of its end of input, so 2 s are ample on a busy machine and
     /// short enough that nobody wonders why a command still runs; 10 s for cleaning up is what `docker stop` gives.
     fn default() -> Self {
-        Self { finish: Duration::from_secs(2), kill: Duration::from_secs(10) }
+        Self { action: OnDisconnect::Auto, finish: Duration::from_secs(2), kill: Duration::from_secs(10) }
     }
+}
+
+/// What becomes of the processes that a command leaves in the background when it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Background {
+    /// They live on, as behind any shell and in any container: `server & echo started` is meant so.
+    #[default]
+    Keep,
+    /// They are killed once the output has been drained: nothing outlives its session.
+    Kill,
 }
 
 /// Everything an exec session needs to know besides the request.
@@ -80,6 +141,8 @@ pub struct SessionOptions {
     pub drain: DrainGrace,
     /// What happens when the client leaves.
     pub disconnect: DisconnectPolicy,
+    /// What happens to what the command leaves behind when it ends by itself.
+    pub background: Background,
     /// How long the start of a command with a terminal waits for the client's first size.
     pub first_size: Duration,
 }
@@ -93,6 +156,7 @@ impl Default for SessionOptions {
             command: CommandOptions::default(),
             drain: DrainGrace::default(),
             disconnect: DisconnectPolicy::default(),
+            background: Background::default(),
             first_size: Duration::from_millis(100),
         }
     }
@@ -101,6 +165,18 @@ impl Default for SessionOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_for_a_policy_are_read_back_as_they_are_shown() {
+        let long = OnDisconnect::Keep(Some(Duration::from_secs(600)));
+        assert_eq!("keep:10m".parse(), Ok(long));
+        for word in ["auto", "hup", "term", "kill", "keep", "keep:90000ms"] {
+            assert_eq!(word.parse::<OnDisconnect>().unwrap().to_string(), word);
+        }
+        for word in ["", "Keep", "keep:", "keep:10", "kill:1s", "detach"] {
+            word.parse::<OnDisconnect>().expect_err(word);
+        }
+    }
 
     #[test]
     fn a_variable_is_looked_up_where_the_command_will_see_it() {

@@ -7,14 +7,17 @@
 use std::{io, os::fd::AsFd as _, os::fd::OwnedFd, time::Duration};
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
     process::Child,
 };
 
-use super::descriptor::{register, sleep};
+use super::{
+    descriptor::{register, sleep},
+    tree::{Process, table},
+};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,17 +101,20 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Sends a signal to the group, and SIGKILL to the whole reach. Nobody there is no error.
+    /// Sends a signal to everybody within reach. Nobody there is no error.
     pub(crate) fn signal(&self, signal: Signal) {
+        let leader = self.leader.as_raw_nonzero();
         if let Err(error) = kill_process_group(self.leader, signal)
             && error != rustix::io::Errno::SRCH
         {
-            tracing::warn!(group = self.leader.as_raw_nonzero(), ?signal, %error, "cannot signal a process group");
+            tracing::warn!(group = leader.get(), ?signal, %error, "cannot signal a process group");
         }
-        if self.reach == Reach::Session && signal == Signal::KILL {
-            for member in self.members() {
-                // It may have ended between the listing and now.
-                kill_process(member, signal).ok();
+        if self.reach == Reach::Session {
+            // Not twice: to many programs a second signal means something else than the first.
+            for member in self.members().iter().filter(|member| member.group != leader.get()) {
+                if let Err(error) = member.signal(signal) {
+                    tracing::warn!(pid = member.pid.as_raw_nonzero().get(), ?signal, %error, "cannot signal a process");
+                }
             }
         }
     }
@@ -142,16 +148,15 @@ impl Group {
         }
     }
 
-    /// The live processes within reach (a zombie has ended). Empty where there is no `/proc`.
-    fn members(&self) -> Vec<Pid> {
-        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let within = pids.filter(|pid| {
-            // It may end while it is looked at.
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            belongs(&stat, self.leader.as_raw_nonzero().get(), self.reach)
+    /// The live processes within reach. Empty where there is no `/proc`.
+    fn members(&self) -> Vec<Process> {
+        let leader = self.leader.as_raw_nonzero().get();
+        let mut all = table();
+        all.retain(|process| {
+            let of = if self.reach == Reach::Group { process.group } else { process.session };
+            process.alive && of == leader
         });
-        within.filter_map(Pid::from_raw).collect()
+        all
     }
 }
 
@@ -169,16 +174,6 @@ fn watch(pid: Pid) -> Option<AsyncFd<OwnedFd>> {
     register(pidfd, Interest::READABLE).ok()
 }
 
-/// Reads `pid (name) state ppid pgrp session …` of proc(5); the name may hold spaces and parentheses.
-fn belongs(stat: &str, leader: i32, reach: Reach) -> bool {
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
-    let mut fields = rest.split_ascii_whitespace();
-    let alive = !matches!(fields.next(), Some("Z" | "X") | None);
-    let mut number = |skip| fields.nth(skip).and_then(|field| field.parse::<i32>().ok());
-    let (group, session) = (number(1), number(0));
-    alive && leader == if reach == Reach::Group { group } else { session }.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,16 +183,6 @@ mod tests {
         let child = command.args(["-c", script]).process_group(0).spawn().unwrap();
         let Processes { leader, group } = Processes::of(child, Reach::Group).unwrap();
         (leader, group)
-    }
-
-    #[test]
-    fn a_line_of_proc_is_read_even_with_a_hostile_name() {
-        let stat = "42 (a) Z 1 7 9 ) S 1 7 9 0 -1";
-        assert!(belongs(stat, 7, Reach::Group));
-        assert!(!belongs(stat, 9, Reach::Group));
-        assert!(belongs(stat, 9, Reach::Session));
-        assert!(!belongs("42 (a) Z 1 7 9 0", 7, Reach::Group), "a zombie is not alive");
-        assert!(!belongs("", 7, Reach::Group));
     }
 
     #[tokio::test]

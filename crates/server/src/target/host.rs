@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
 use super::{
-    ContainerState, LogError, LogOptions, LogStream, SessionOptions, Target, Terminated,
+    ContainerState, Ending, LogError, LogOptions, LogStream, SessionOptions, Target, Terminated,
     session::{attach_failure, exec},
 };
 
@@ -32,8 +32,13 @@ impl HostTarget {
 }
 
 impl Target for HostTarget {
-    fn exec(&self, request: Request, streams: Streams) -> BoxFuture<'_, Result<ExitCode, Failure>> {
-        exec(request, streams, &self.options).boxed()
+    fn exec(
+        &self,
+        request: Request,
+        streams: Streams,
+        ending: Ending,
+    ) -> BoxFuture<'_, Result<ExitCode, Failure>> {
+        async move { exec(request, streams, &self.options, &ending).await }.boxed()
     }
 
     fn attach(&self, _request: Request, _streams: Streams) -> BoxFuture<'_, Result<(), Failure>> {

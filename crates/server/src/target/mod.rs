@@ -11,6 +11,7 @@
 mod attach;
 mod command;
 mod descriptor;
+mod ending;
 mod follow;
 mod group;
 mod history;
@@ -27,6 +28,7 @@ mod signals;
 mod spawn;
 mod state;
 mod supervise;
+mod tree;
 
 use std::time::Duration;
 
@@ -34,7 +36,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
-pub use command::{CommandOptions, DisconnectPolicy, DrainGrace, SessionOptions};
+pub use command::{Background, CommandOptions, DisconnectPolicy, DrainGrace, OnDisconnect, SessionOptions};
+pub use ending::Ending;
 pub use host::HostTarget;
 pub use logs::{LogError, LogOptions, LogStream};
 pub use process::{DEFAULT_HISTORY, ProcessSpec, ProcessTarget};
@@ -49,11 +52,17 @@ pub use supervise::{Restart, RestartDelay};
 /// The futures own their session. Dropping one ends it: the processes that an [`exec`](Self::exec) started are
 /// killed, an [`attach`](Self::attach) or a log reader is detached.
 pub trait Target: Send + Sync {
-    /// Runs one command and relays its streams until it has ended and its output has been drained.
+    /// Runs one command and relays its streams until it has ended and its output has been drained, or until `ending`
+    /// asks for an end: then the command is ended, and the result is a failure that says so.
     ///
     /// # Errors
-    /// A [`Failure`] when the command could not be started; its text names the reason.
-    fn exec(&self, request: Request, streams: Streams) -> BoxFuture<'_, Result<ExitCode, Failure>>;
+    /// A [`Failure`] when the command could not be started, or was ended; its text names the reason.
+    fn exec(
+        &self,
+        request: Request,
+        streams: Streams,
+        ending: Ending,
+    ) -> BoxFuture<'_, Result<ExitCode, Failure>>;
 
     /// Joins the streams to those of the main process until that process ends or the client leaves.
     ///

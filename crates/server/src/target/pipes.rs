@@ -1,21 +1,27 @@
 //! An exec session without a terminal: three pipes and a process group.
 
-use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 use wsstream::remotecommand::Streams;
 
 use super::{
     command::SessionOptions,
-    descriptor::{Descriptor, sleep},
+    descriptor::Descriptor,
+    ending::{Ending, carry_out, due},
     pump::{aside, input, output},
-    session::{SessionError, SessionResult},
+    session::{SessionError, SessionResult, finish, forced},
     spawn::{Piped, Wanted, with_pipes},
 };
 
-/// Runs a command until it has ended and its output has been handed over, or until the disconnect policy has ended it.
+/// Runs a command until it has ended and its output has been handed over, or until the disconnect policy or the end of
+/// the server has ended it.
 ///
 /// Dropping the future kills the process group.
-pub(crate) async fn run(argv: &[String], options: &SessionOptions, streams: Streams) -> SessionResult {
+pub(crate) async fn run(
+    argv: &[String],
+    options: &SessionOptions,
+    streams: Streams,
+    ending: &Ending,
+) -> SessionResult {
     let wanted = Wanted {
         stdin: streams.stdin.is_some(),
         stdout: streams.stdout.is_some(),
@@ -46,47 +52,16 @@ pub(crate) async fn run(argv: &[String], options: &SessionOptions, streams: Stre
             input(from, to).await;
         }
     });
-    // The client is gone, so its input has ended and the pump above has closed the command's stdin; a command that
-    // was only waiting for that ends now by itself.
-    let patience = async {
-        streams.disconnect.wait().await;
-        sleep(options.disconnect.finish).await;
-    };
+    // When the client is gone its input has ended and the pump above has closed the command's stdin; a command that
+    // was only waiting for that ends by itself before the plan is due.
+    let due = due(&options.disconnect, false, &exited, &streams.disconnect, ending);
     let mut relay = std::pin::pin!(relay);
     let mut feed = std::pin::pin!(feed);
-    let early = tokio::select! {
-        exit = &mut relay => Some(exit),
+    let plan = tokio::select! {
+        exit = &mut relay => return finish(processes.group, exit, options.background),
         never = &mut feed => match never {},
-        () = patience => None,
-    };
-    if let Some(exit) = early {
-        processes.group.release();
-        return exit;
-    }
-
-    tracing::debug!("the client is gone and its command still runs: SIGTERM");
-    processes.group.signal(Signal::TERM);
-    let warned = tokio::time::Instant::now();
-    let timely = tokio::select! {
-        exit = &mut relay => Some(exit),
-        never = &mut feed => match never {},
-        () = sleep(options.disconnect.kill) => None,
-    };
-    let exit = match timely {
-        Some(exit) => {
-            // The command has ended; what it left in the background has the rest of the time.
-            processes.group.gone(options.disconnect.kill.saturating_sub(warned.elapsed())).await;
-            exit
-        }
-        None => {
-            tracing::debug!("SIGTERM was not enough: SIGKILL");
-            processes.group.signal(Signal::KILL);
-            tokio::select! {
-                exit = &mut relay => exit,
-                never = &mut feed => match never {},
-            }
-        }
+        plan = due => plan,
     };
     // The group goes out of scope armed: whoever is left in it goes as well.
-    exit
+    forced(plan.why, carry_out(plan, &processes.group, relay, feed).await)
 }

@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
 use super::{
-    ContainerState, LogError, LogOptions, LogStream, Restart, RestartDelay, SessionOptions, Target,
+    ContainerState, Ending, LogError, LogOptions, LogStream, Restart, RestartDelay, SessionOptions, Target,
     Terminated,
     attach::{Rights, attach},
     follow::chunks,
@@ -137,10 +137,15 @@ impl Drop for ProcessTarget {
 }
 
 impl Target for ProcessTarget {
-    fn exec(&self, request: Request, streams: Streams) -> BoxFuture<'_, Result<ExitCode, Failure>> {
+    fn exec(
+        &self,
+        request: Request,
+        streams: Streams,
+        ending: Ending,
+    ) -> BoxFuture<'_, Result<ExitCode, Failure>> {
         async move {
             self.running().map_err(exec_failure)?;
-            exec(request, streams, &self.shared.spec.session).await
+            exec(request, streams, &self.shared.spec.session, &ending).await
         }
         .boxed()
     }

@@ -12,8 +12,9 @@ use wsstream::remotecommand::{Resizes, Streams, TerminalSize};
 use super::{
     command::SessionOptions,
     descriptor::{Descriptor, sleep},
+    ending::{Ending, Step, carry_out, due},
     pump::{Source, aside, output},
-    session::{SessionError, SessionResult},
+    session::{SessionError, SessionResult, finish, forced},
     spawn::{Terminal, resize, with_terminal},
 };
 
@@ -22,10 +23,15 @@ use super::{
 ///
 /// All three streams of the command are the terminal, whether or not the client asked for them: that is what programs
 /// test for. There is no separate stderr. Dropping the future kills every process of the session.
-pub(crate) async fn run(argv: &[String], options: &SessionOptions, mut streams: Streams) -> SessionResult {
+pub(crate) async fn run(
+    argv: &[String],
+    options: &SessionOptions,
+    mut streams: Streams,
+    ending: &Ending,
+) -> SessionResult {
     let size = first_size(streams.resize.as_mut(), options).await;
     let Terminal { master, slave, mut processes } = with_terminal(argv, &options.command, size)?;
-    let early = {
+    {
         let leader = &mut processes.leader;
         let exited = CancellationToken::new();
         let exit = async {
@@ -49,22 +55,19 @@ pub(crate) async fn run(argv: &[String], options: &SessionOptions, mut streams: 
                 }
             }
         });
-        let hang_up = async {
-            streams.disconnect.wait().await;
-            // When the command has exited there is nobody to hang up on: let its last words out.
-            if exited.is_cancelled() {
-                sleep(options.disconnect.finish).await;
-            }
+        let side = async { tokio::join!(feed, sizes).0 };
+        let due = due(&options.disconnect, true, &exited, &streams.disconnect, ending);
+        let mut relay = std::pin::pin!(relay);
+        let mut side = std::pin::pin!(side);
+        let plan = tokio::select! {
+            exit = &mut relay => return finish(processes.group, exit, options.background),
+            never = &mut side => match never {},
+            plan = due => plan,
         };
-        tokio::select! {
-            exit = relay => Some(exit),
-            (never, _) = async { tokio::join!(feed, sizes) } => match never {},
-            () = hang_up => None,
+        if plan.step != Step::HangUp {
+            // The group goes out of scope armed.
+            return forced(plan.why, carry_out(plan, &processes.group, relay, side).await);
         }
-    };
-    if let Some(exit) = early {
-        processes.group.release();
-        return exit;
     }
 
     // The kernel does the rest: SIGHUP and SIGCONT to the leader and to the foreground job, end of input for all. A

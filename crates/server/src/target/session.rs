@@ -1,22 +1,35 @@
 //! One exec session, seen from outside: a request and its streams in, an exit code or a failure out.
 
-use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
+use wsstream::{
+    proto::status::Status,
+    remotecommand::{ExitCode, Failure, Request, Streams},
+};
 
-use super::{command::SessionOptions, group::Exit, pipes, pty, spawn::SpawnError};
+use super::{
+    command::{Background, SessionOptions},
+    ending::{Ending, Why},
+    group::{Exit, Group},
+    pipes, pty,
+    spawn::SpawnError,
+};
 
 /// Runs the command of a request on this machine and answers as an exec does.
 pub(crate) async fn exec(
     request: Request,
     streams: Streams,
     options: &SessionOptions,
+    ending: &Ending,
 ) -> Result<ExitCode, Failure> {
     let result = if request.tty {
-        pty::run(&request.command, options, streams).await
+        pty::run(&request.command, options, streams, ending).await
     } else {
-        pipes::run(&request.command, options, streams).await
+        pipes::run(&request.command, options, streams, ending).await
     };
     match result {
         Ok(exit) => Ok(ExitCode(exit.code)),
+        Err(error @ SessionError::Stopped(_)) => {
+            Err(Failure::status(Status::service_unavailable(error.to_string())))
+        }
         Err(error) => {
             tracing::info!(command = ?request.command.first(), %error, "a command could not be run");
             Err(exec_failure(error))
@@ -43,6 +56,9 @@ pub(crate) enum SessionError {
     /// The command ran, and the system would not tell how it ended.
     #[error("cannot wait for the command: {0}")]
     Wait(std::io::Error),
+    /// The server ended it. Never reported as an exit code: a command that heeds SIGTERM may well exit with 0.
+    #[error("the server is shutting down and ended the command (exit code {})", .0.code)]
+    Stopped(Exit),
 }
 
 impl From<SpawnError> for SessionError {
@@ -53,3 +69,20 @@ impl From<SpawnError> for SessionError {
 
 /// What both kinds of session return.
 pub(crate) type SessionResult = Result<Exit, SessionError>;
+
+/// Takes the result of a command that has ended by itself, and decides about what it left in the background.
+pub(super) fn finish(mut group: Group, result: SessionResult, background: Background) -> SessionResult {
+    // Without a result nobody knows what is still running: then it is killed.
+    if result.is_ok() && background == Background::Keep {
+        group.release();
+    }
+    result
+}
+
+/// Takes the result of a command that was made to end.
+pub(super) fn forced(why: Why, result: SessionResult) -> SessionResult {
+    match why {
+        Why::ClientLeft => result,
+        Why::ServerEnds => Err(SessionError::Stopped(result?)),
+    }
+}

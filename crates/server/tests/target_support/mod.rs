@@ -29,7 +29,7 @@ use wsstream::{
         server,
     },
 };
-use wsstream_server::target::{HostTarget, SessionOptions, Target};
+use wsstream_server::target::{Ending, HostTarget, SessionOptions, Target};
 
 /// Long enough for a busy machine; a test that needs it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -148,7 +148,7 @@ async fn answer(
 }
 
 async fn exec_in(target: Arc<dyn Target>, request: Request, streams: Streams) -> Result<ExitCode, Failure> {
-    target.exec(request, streams).await
+    target.exec(request, streams, Ending::never()).await
 }
 
 async fn attach_to(target: Arc<dyn Target>, request: Request, streams: Streams) -> Result<(), Failure> {
