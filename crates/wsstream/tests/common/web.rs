@@ -1,5 +1,7 @@
 //! A hyper server on this machine, and our client against it.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
@@ -14,9 +16,13 @@ use wsstream::bytes::Bytes;
 use wsstream::client::{Accepted, ConnectError, Offer};
 use wsstream::connection::Builder;
 use wsstream::http::{Request, Response};
+use wsstream::remotecommand::Executor;
+use wsstream::remotecommand::server::{Exec, Options, Report};
 use wsstream::server::Upgrade;
 use wsstream::upgrade::Rejection;
 use wsstream::{Connection, Driver, Subprotocol};
+use wsstream_testing::Peer;
+use wsstream_testing::http::Upgrade as Raw;
 
 /// What the server answers.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -81,4 +87,40 @@ pub(crate) async fn connect(
     let io = TcpStream::connect(address).await.unwrap();
     let request = Request::get(format!("http://{address}/")).body(()).unwrap();
     Offer::new(protocols).connect(io, request).await
+}
+
+/// A server that runs `executor` for every exec, and where the reports come out.
+pub(crate) async fn exec_server<E: Executor + Clone + 'static>(
+    executor: E,
+) -> (SocketAddr, mpsc::Receiver<Report>) {
+    exec_server_with(Options::default(), executor).await
+}
+
+/// As [`exec_server`], with options.
+pub(crate) async fn exec_server_with<E: Executor + Clone + 'static>(
+    options: Options,
+    executor: E,
+) -> (SocketAddr, mpsc::Receiver<Report>) {
+    let (sender, receiver) = mpsc::channel(16);
+    let address = serve(move |mut request| {
+        let session = match Exec::accept(&mut request) {
+            Ok(session) => session.options(options.clone()),
+            Err(rejection) => return refused(rejection),
+        };
+        let response = session.response();
+        let (executor, sender) = (executor.clone(), sender.clone());
+        tokio::spawn(async move { sender.send(session.serve(executor).await).await });
+        switching(response)
+    })
+    .await;
+    (address, receiver)
+}
+
+/// A scripted client of such a server, upgraded. `protocol` may be empty.
+pub(crate) async fn exec_peer(address: SocketAddr, query: &str, protocol: &str) -> Peer<TcpStream> {
+    let upgrade = Raw::get(&format!("/api/v1/namespaces/default/pods/p/exec?{query}"));
+    let upgrade = if protocol.is_empty() { upgrade } else { upgrade.subprotocol(protocol) };
+    let answer = upgrade.send(TcpStream::connect(address).await.unwrap()).await;
+    assert_eq!(answer.subprotocol().unwrap_or_default(), protocol);
+    answer.into_peer().await
 }
