@@ -3,6 +3,7 @@
 mod banner;
 mod place;
 mod pods;
+mod policy;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -12,6 +13,7 @@ use banner::Banner;
 use clap::Args;
 use place::Place;
 use pods::{Connected, HostFlag, RunFlag};
+use policy::PolicyArgs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use wsstream_server::serve::DEFAULT_LISTEN;
@@ -29,8 +31,9 @@ Examples:
                                         reachable from elsewhere, with tokens that stay
 
 Whoever has a token runs commands as you. The kubeconfig that is written holds one: keep it to
-yourself. SIGINT, SIGTERM and SIGHUP stop the server: sessions have 10 s to end, and a second signal
-ends them at once.")]
+yourself. SIGINT, SIGTERM and SIGHUP stop the server: sessions have 10 s to finish
+(--shutdown-grace); then their commands are ended and their clients told, which takes 9 s more at
+most. A second signal ends everything at once.")]
 pub(crate) struct ServeArgs {
     /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one. May be repeated
     /// [default: 127.0.0.1:7443]
@@ -71,6 +74,8 @@ pub(crate) struct ServeArgs {
     /// The namespace of the pods named by flags [default: default]
     #[arg(short, long, value_name = "NAME", default_value = "default", hide_default_value = true)]
     namespace: String,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// What the program needs.
@@ -140,6 +145,7 @@ impl ServeArgs {
             config.insecure_http = false;
         }
         config.token_file = self.token_file.or(config.token_file);
+        self.policy.apply(&mut config);
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {
             (config.tls_cert, config.tls_key) = (None, None);

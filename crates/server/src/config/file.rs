@@ -1,7 +1,10 @@
 //! The configuration file as it is typed. Each error names the line that has to be changed.
 
 use super::{Config, ConfigError, ContainerSpec, Kind, PodSpec, spec};
-use crate::target::Restart;
+use crate::{
+    duration,
+    target::{Background, Restart},
+};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -30,6 +33,22 @@ struct RawServer {
     kubeconfig: Option<PathBuf>,
     #[serde(default)]
     insecure_http: bool,
+    on_disconnect: Option<Spanned<String>>,
+    background: Option<RawBackground>,
+    finish_grace: Option<Spanned<String>>,
+    kill_grace: Option<Spanned<String>>,
+    output_grace: Option<Spanned<String>>,
+    shutdown_grace: Option<Spanned<String>>,
+    ping_interval: Option<Spanned<String>>,
+    dead_peer_timeout: Option<Spanned<String>>,
+    idle_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum RawBackground {
+    Keep,
+    Kill,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +118,21 @@ impl Source<'_> {
         ConfigError::File { path: self.path.to_owned(), line, message: message.into() }
     }
 
+    /// Reads a setting that is there; what is wrong with it is told with its name and line.
+    fn set<T>(
+        &self,
+        name: &str,
+        typed: Option<Spanned<String>>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+        to: &mut T,
+    ) -> Result<(), ConfigError> {
+        if let Some(typed) = typed {
+            let span = typed.span();
+            *to = read(typed.get_ref()).map_err(|fault| self.error(span, format!("{name}: {fault}")))?;
+        }
+        Ok(())
+    }
+
     /// Relative to the file, so that it means the same wherever the server is started.
     fn resolve(&self, path: PathBuf) -> PathBuf {
         self.path.parent().map_or(path.clone(), |directory| directory.join(path))
@@ -107,10 +141,10 @@ impl Source<'_> {
 
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let source = Source { text, path };
-    let raw: RawFile =
+    let mut raw: RawFile =
         toml::from_str(text).map_err(|error| source.error(error.span().unwrap_or(0..0), error.message()))?;
     let mut config = Config { insecure_http: raw.server.insecure_http, ..Config::default() };
-    if let Some(listen) = raw.server.listen {
+    if let Some(listen) = raw.server.listen.take() {
         let span = listen.span();
         let typed = match listen.into_inner() {
             OneOrMany::One(address) => vec![address],
@@ -125,6 +159,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             })?);
         }
     }
+    policies(&mut raw.server, &mut config, &source)?;
     let pair = (&raw.server.tls_cert, &raw.server.tls_key);
     if let (Some(half), None) | (None, Some(half)) = pair {
         return Err(source.error(half.span(), ConfigError::HalfCertificate.to_string()));
@@ -144,6 +179,26 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         spec::check_unique(&config.pods).map_err(|error| source.error(span, error.to_string()))?;
     }
     Ok(config)
+}
+
+/// Disconnects, graces and clocks.
+fn policies(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
+    let (limits, session) = (&mut config.limits, &mut config.session);
+    let policy = &mut session.disconnect;
+    source.set("on_disconnect", raw.on_disconnect.take(), str::parse, &mut policy.action)?;
+    source.set("finish_grace", raw.finish_grace.take(), duration::parse, &mut policy.finish)?;
+    source.set("kill_grace", raw.kill_grace.take(), duration::parse, &mut policy.kill)?;
+    source.set("output_grace", raw.output_grace.take(), duration::parse, &mut session.drain.0)?;
+    source.set("shutdown_grace", raw.shutdown_grace.take(), duration::parse, &mut limits.drain)?;
+    let clock = duration::parse_or_off;
+    source.set("ping_interval", raw.ping_interval.take(), clock, &mut limits.ping_interval)?;
+    source.set("dead_peer_timeout", raw.dead_peer_timeout.take(), clock, &mut limits.dead_peer)?;
+    source.set("idle_timeout", raw.idle_timeout.take(), clock, &mut limits.idle)?;
+    session.background = match raw.background {
+        None | Some(RawBackground::Keep) => Background::Keep,
+        Some(RawBackground::Kill) => Background::Kill,
+    };
+    Ok(())
 }
 
 fn read_pod(raw: RawPod, source: &Source<'_>) -> PodSpec {
@@ -178,6 +233,8 @@ fn read_pod(raw: RawPod, source: &Source<'_>) -> PodSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::OnDisconnect;
+    use std::time::Duration;
 
     fn read(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("/etc/wsstream/config.toml")).map_err(|error| error.to_string())
@@ -237,6 +294,44 @@ mod tests {
         assert_eq!(config.pods, [web, PodSpec::host("host")]);
         assert_eq!(read("").unwrap(), Config::default());
         assert_eq!(read("[server]\nlisten = \"0.0.0.0:0\"").unwrap().listen, ["0.0.0.0:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn policies_are_set_and_the_rest_stays_as_it_is() {
+        let config = read(
+            r#"
+            [server]
+            on_disconnect = "keep:10m"
+            background = "kill"
+            finish_grace = "1s"
+            kill_grace = "20s"
+            output_grace = "500ms"
+            shutdown_grace = "30s"
+            ping_interval = "15s"
+            dead_peer_timeout = "45s"
+            idle_timeout = "off"
+            "#,
+        )
+        .unwrap();
+        let seconds = Duration::from_secs;
+        let mut expected = Config::default();
+        expected.session.disconnect.action = OnDisconnect::Keep(Some(seconds(600)));
+        (expected.session.disconnect.finish, expected.session.disconnect.kill) = (seconds(1), seconds(20));
+        expected.session.background = Background::Kill;
+        expected.session.drain.0 = Duration::from_millis(500);
+        expected.limits.drain = seconds(30);
+        (expected.limits.ping_interval, expected.limits.dead_peer) = (Some(seconds(15)), Some(seconds(45)));
+        expected.limits.idle = None;
+        assert_eq!(config, expected);
+        for (line, part) in [
+            ("on_disconnect = \"detach\"", "on_disconnect: \"detach\" is none of auto, hup"),
+            ("kill_grace = \"10\"", "kill_grace: \"10\" is not a time"),
+            ("idle_timeout = \"0s\"", "idle_timeout: \"0s\" would be over at once"),
+            ("background = \"drop\"", "unknown variant `drop`"),
+        ] {
+            let error = read(&format!("[server]\n{line}")).unwrap_err();
+            assert!(error.starts_with("/etc/wsstream/config.toml:2: ") && error.contains(part), "{error}");
+        }
     }
 
     #[test]

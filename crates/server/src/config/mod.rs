@@ -6,7 +6,7 @@ mod spec;
 
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
 
-use crate::{PodError, Pods, ServerOptions, TlsSource, TokenSource};
+use crate::{Limits, PodError, Pods, ServerOptions, TlsSource, TokenSource, target::SessionOptions};
 use std::{
     io,
     net::SocketAddr,
@@ -32,6 +32,10 @@ pub struct Config {
     pub insecure_http: bool,
     /// What to serve; empty: one pod `host`.
     pub pods: Vec<PodSpec>,
+    /// Bounds and clocks of the server.
+    pub limits: Limits,
+    /// How commands are run and ended, in all containers. A container adds its environment and its directory.
+    pub session: SessionOptions,
 }
 
 impl Config {
@@ -63,7 +67,7 @@ impl Config {
         spec::check_unique(&specs)?;
         let pods = Pods::new();
         for spec in &specs {
-            pods.add(spec.build())?;
+            pods.add(spec.build(&self.session))?;
         }
         let mut options = ServerOptions::new(pods);
         if !self.listen.is_empty() {
@@ -72,6 +76,7 @@ impl Config {
         options.tls = tls;
         options.tokens = self.token_file.map_or(TokenSource::Generated, TokenSource::File);
         options.kubeconfig = self.kubeconfig;
+        options.limits = self.limits;
         Ok(options)
     }
 }

@@ -76,12 +76,12 @@ impl PodSpec {
     }
 
     /// Makes the pod and starts its commands. Must be called on a checked spec, inside a tokio runtime.
-    pub(super) fn build(&self) -> Pod {
+    pub(super) fn build(&self, session: &SessionOptions) -> Pod {
         let mut pod = Pod::new(&self.name).namespace(&self.namespace);
         for (key, value) in &self.labels {
             pod = pod.label(key, value);
         }
-        self.containers.iter().fold(pod, |pod, container| pod.container(container.build(&self.name)))
+        self.containers.iter().fold(pod, |pod, container| pod.container(container.build(&self.name, session)))
     }
 }
 
@@ -176,10 +176,12 @@ impl ContainerSpec {
         }
     }
 
-    fn build(&self, pod: &str) -> Container {
-        let mut session = SessionOptions::default();
-        session.command.env = self.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        session.command.cwd.clone_from(&self.cwd);
+    fn build(&self, pod: &str, session: &SessionOptions) -> Container {
+        let mut session = session.clone();
+        session.command.env.extend(self.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        if self.cwd.is_some() {
+            session.command.cwd.clone_from(&self.cwd);
+        }
         let target: Arc<dyn Target> = match self.kind {
             Kind::Host => Arc::new(HostTarget::new(pod, &self.name, session)),
             Kind::Process => {

@@ -1,0 +1,157 @@
+//! How sessions and their commands end: the flags, and where they go.
+
+use clap::{Args, ValueEnum};
+use std::time::Duration;
+use wsstream_server::target::{Background, OnDisconnect};
+use wsstream_server::{Config, duration};
+
+/// What was typed. What was not typed stays as the configuration file or the default has it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sessions")]
+pub(crate) struct PolicyArgs {
+    /// What happens to a command whose client has left: `hup`, `term`, `kill`, `keep` (it runs on), `keep:TIME`, or
+    /// `auto`: a terminal is hung up, anything else gets SIGTERM [default: auto]
+    #[arg(long, value_name = "POLICY")]
+    on_disconnect: Option<OnDisconnect>,
+    /// From SIGTERM or the hang-up to SIGKILL for such a command [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    kill_grace: Option<Duration>,
+    /// Before that, how long a command without a terminal has to end with its input [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    finish_grace: Option<Duration>,
+    /// How long background processes may keep the output of a command open that has ended [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    output_grace: Option<Duration>,
+    /// What happens to background processes of a command that has ended by itself: `keep` or `kill`
+    /// [default: keep]
+    #[arg(long, value_name = "POLICY", value_enum, hide_possible_values = true)]
+    background: Option<BackgroundArg>,
+    /// How long sessions may go on when the server is stopped; then their commands are ended, and their clients
+    /// told [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    shutdown_grace: Option<Duration>,
+    /// Ping a client that has been silent for this long, or `off` [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = clock)]
+    ping_interval: Option<Clock>,
+    /// Give a client up from which nothing came for this long, not even an answer to a ping, or `off`
+    /// [default: 90s]
+    #[arg(long, value_name = "TIME", value_parser = clock)]
+    dead_peer_timeout: Option<Clock>,
+    /// End a session in which no data went either way for this long, or `off` [default: 4h]
+    #[arg(long, value_name = "TIME", value_parser = clock)]
+    idle_timeout: Option<Clock>,
+}
+
+/// A time or `off`.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Option<Duration>);
+
+fn clock(typed: &str) -> Result<Clock, String> {
+    duration::parse_or_off(typed).map(Clock)
+}
+
+/// The words for [`Background`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BackgroundArg {
+    /// They live on
+    Keep,
+    /// They end with it
+    Kill,
+}
+
+impl PolicyArgs {
+    /// Puts what was typed over what the file said.
+    pub(crate) fn apply(self, config: &mut Config) {
+        let (limits, session) = (&mut config.limits, &mut config.session);
+        set(self.on_disconnect, &mut session.disconnect.action);
+        set(self.kill_grace, &mut session.disconnect.kill);
+        set(self.finish_grace, &mut session.disconnect.finish);
+        set(self.output_grace, &mut session.drain.0);
+        let background = self.background.map(|background| match background {
+            BackgroundArg::Keep => Background::Keep,
+            BackgroundArg::Kill => Background::Kill,
+        });
+        set(background, &mut session.background);
+        set(self.shutdown_grace, &mut limits.drain);
+        set(self.ping_interval.map(|clock| clock.0), &mut limits.ping_interval);
+        set(self.dead_peer_timeout.map(|clock| clock.0), &mut limits.dead_peer);
+        set(self.idle_timeout.map(|clock| clock.0), &mut limits.idle);
+    }
+}
+
+fn set<T>(typed: Option<T>, to: &mut T) {
+    if let Some(typed) = typed {
+        *to = typed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PolicyArgs;
+    use clap::{Args as _, Command, FromArgMatches as _};
+    use std::time::Duration;
+    use wsstream_server::Config;
+    use wsstream_server::target::{Background, OnDisconnect};
+
+    fn applied(typed: &[&str]) -> Result<Config, String> {
+        let command = PolicyArgs::augment_args(Command::new("serve").no_binary_name(true));
+        let matches = command.try_get_matches_from(typed).map_err(|error| error.to_string())?;
+        let mut config = Config::default();
+        config.limits.drain = Duration::from_secs(77);
+        PolicyArgs::from_arg_matches(&matches).unwrap().apply(&mut config);
+        Ok(config)
+    }
+
+    #[test]
+    fn flags_win_and_what_is_not_typed_stays() {
+        let typed = "--on-disconnect keep:1h --kill-grace 3s --finish-grace 0s --output-grace 1s --background kill \
+                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h";
+        let config = applied(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let mut expected = Config::default();
+        expected.limits.drain = Duration::from_secs(77);
+        let hour = Duration::from_secs(3600);
+        expected.session.disconnect.action = OnDisconnect::Keep(Some(hour));
+        expected.session.disconnect.kill = Duration::from_secs(3);
+        expected.session.disconnect.finish = Duration::ZERO;
+        expected.session.drain.0 = Duration::from_secs(1);
+        expected.session.background = Background::Kill;
+        expected.limits.ping_interval = None;
+        expected.limits.dead_peer = Some(Duration::from_secs(120));
+        expected.limits.idle = Some(hour);
+        assert_eq!(config, expected);
+        assert_eq!(applied(&["--shutdown-grace", "5s"]).unwrap().limits.drain, Duration::from_secs(5));
+    }
+
+    /// The help repeats them; they are defined in the server's `limits` and `target`.
+    #[test]
+    fn the_defaults_in_the_help_are_the_real_ones() {
+        let help = PolicyArgs::augment_args(Command::new("serve")).render_long_help().to_string();
+        let Config { limits, session, .. } = Config::default();
+        let defaults = [
+            ("kill-grace", Some(session.disconnect.kill)),
+            ("finish-grace", Some(session.disconnect.finish)),
+            ("output-grace", Some(session.drain.0)),
+            ("shutdown-grace", Some(limits.drain)),
+            ("ping-interval", limits.ping_interval),
+            ("dead-peer-timeout", limits.dead_peer),
+            ("idle-timeout", limits.idle),
+        ];
+        for (flag, default) in defaults {
+            let text = help.split(&format!("--{flag} ")).nth(1).unwrap();
+            let shown = text.split("[default: ").nth(1).unwrap().split(']').next().unwrap();
+            assert_eq!(wsstream_server::duration::parse(shown).ok(), default, "{flag}");
+        }
+    }
+
+    #[test]
+    fn slips_are_named() {
+        for (typed, part) in [
+            (["--on-disconnect", "detach"], "none of auto, hup, term, kill"),
+            (["--idle-timeout", "0s"], "write off"),
+            (["--kill-grace", "10"], "is not a time"),
+        ] {
+            let error = applied(&typed).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
