@@ -47,7 +47,8 @@ pub const DEFAULT_PROTOCOLS: [Subprotocol; 2] = [Subprotocol::V5, Subprotocol::V
 /// The longest status that is read, in bytes; an etcd object, the largest thing a real one could quote, is 1.5 MiB.
 const MAX_STATUS: usize = 2 << 20;
 
-/// How long to wait for the server's Close once the status is there. Everything has arrived by then.
+/// How long to wait for the server's Close once the status is there and nothing moves any more. By then everything should
+/// have arrived, but some servers send the last of the output behind the status.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Begins an exec: runs `request.command`.
@@ -304,14 +305,31 @@ async fn read_status(reader: &mut ChannelReader, raw: &mut BytesMut, json: bool)
 
 /// The status is there; a server that does not close must not hang the client, as it does kubectl.
 async fn until_closed(connection: &Connection, driver: impl Future<Output = End> + Unpin) -> End {
-    match select(driver, pin!(sleep(CLOSE_PATIENCE))).await {
-        Either::Left((end, _)) => end,
-        Either::Right(((), driver)) => {
-            connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
-            match select(driver, pin!(sleep(CLOSE_PATIENCE))).await {
-                Either::Left((end, _)) => end,
-                Either::Right(_) => End::Lost(Loss::DeadPeer(CLOSE_PATIENCE * 2)),
-            }
+    let driver = match patiently(connection, driver).await {
+        Ok(end) => return end,
+        Err(driver) => driver,
+    };
+    connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
+    match patiently(connection, driver).await {
+        Ok(end) => end,
+        Err(_) => End::Lost(Loss::DeadPeer(CLOSE_PATIENCE * 2)),
+    }
+}
+
+/// Polls the driver to its end, or gives it back when no output has come or was read for a while.
+async fn patiently<D: Future<Output = End> + Unpin>(
+    connection: &Connection,
+    mut driver: D,
+) -> Result<End, D> {
+    loop {
+        let before = connection.stats();
+        match select(driver, pin!(sleep(CLOSE_PATIENCE))).await {
+            Either::Left((end, _)) => return Ok(end),
+            Either::Right(((), same)) => driver = same,
+        }
+        let now = connection.stats();
+        if (&now.received, now.waiting) == (&before.received, before.waiting) {
+            return Err(driver);
         }
     }
 }
