@@ -75,7 +75,11 @@ fn a_close_may_come_in_fragments() {
     assert_eq!(end.frame(false, CONTINUATION, &[0]), Ok(vec![]));
     assert_eq!(end.frame(true, CONTINUATION, &[]), Ok(vec![half_closed(0)]));
     assert_eq!(end.frame(false, BINARY, &[255, 4]), Ok(vec![]));
-    assert_eq!(end.frame(true, CONTINUATION, &[4]), Err(Violation::MalformedClose));
+    assert_eq!(
+        end.frame(false, CONTINUATION, &[4]),
+        Err(Violation::MalformedClose),
+        "without waiting for its end"
+    );
 }
 
 #[test]
