@@ -1,6 +1,14 @@
 //! What waits where, and who is held up by whom: a stdin that nobody reads, a client that does not read, floods.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 
@@ -20,7 +28,7 @@ const BUDGET: usize = 64 << 10;
 async fn read(reader: &mut ChannelReader, len: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < len {
-        all.extend_from_slice(&soon(reader.chunk()).await.unwrap().expect("no end yet"));
+        all.extend_from_slice(&soon(reader.chunk()).await.unwrap().unwrap());
     }
     assert_eq!(all.len(), len);
     all

@@ -2,7 +2,15 @@
 //! and nobody sleeps for ever because the one who was to be woken has gone.
 
 #![cfg(all(feature = "client", feature = "server"))]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 
@@ -299,4 +307,34 @@ async fn a_dropped_upgrade_closes_the_stream() {
     assert_eq!(&head, b"GET / HTTP/1.1\r\n");
     let mut rest = Vec::new();
     soon(theirs.read_to_end(&mut rest)).await.unwrap();
+}
+
+/// A wire that takes everything and passes it on only when it is flushed, as TLS may; and whose flush has to wait.
+#[tokio::test]
+async fn a_wire_that_buffers_is_flushed() {
+    for (capacity, spurious) in [(64 << 10, 0), (10, 0), (10, 50)] {
+        let plan = Plan::smooth().spurious_pending(spurious);
+        let (a, b) = awkward_pair(plan.clone(), plan.seed(1), capacity);
+        let (a, b) = (tokio::io::BufStream::new(a), tokio::io::BufStream::new(b));
+        let (served, serving) = server(Subprotocol::V5).server(a);
+        let (connection, driver) = client(Subprotocol::V5).client(b);
+        let ends = tokio::spawn(async { tokio::join!(serving, driver) });
+        let mut stdin = connection.writer(CH0).unwrap();
+        let (mut input, mut output) = (served.reader(CH0).unwrap(), served.writer(CH1).unwrap());
+        let mut stdout = connection.reader(CH1).unwrap();
+        for n in 0..20u8 {
+            // A question and an answer: each waits for the other, so nothing may lie in a buffer.
+            stdin.send(vec![n; 100].into()).await.unwrap();
+            let mut part = [0; 100];
+            soon(input.read_exact(&mut part)).await.unwrap();
+            output.send(part.to_vec().into()).await.unwrap();
+            soon(stdout.read_exact(&mut part)).await.unwrap();
+            assert_eq!(part, [n; 100]);
+            soon(output.flushed()).await.unwrap();
+        }
+        served.shutdown(&normal());
+        let (served, connected) = soon(ends).await.unwrap();
+        assert_eq!(served, End::Closed { by: Side::Local, reason: normal() });
+        assert_eq!(connected, End::Closed { by: Side::Peer, reason: normal() });
+    }
 }

@@ -1,6 +1,14 @@
 //! How connections end: the close handshake from either side, violations, and handles that are dropped.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 

@@ -2,7 +2,15 @@
 //! waits for what cannot come. Each test is named after a bug.
 
 #![cfg(feature = "net")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 

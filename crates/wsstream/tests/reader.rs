@@ -2,7 +2,15 @@
 //! (decision 10). S5, the choice of the subprotocol, is in `handshake.rs`.
 
 #![cfg(all(feature = "client", feature = "server"))]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 #[path = "common/web.rs"]

@@ -4,7 +4,15 @@
 //! `channel.k8s.io`: the client writes `[0,102,111,111,10]`, reads `[1,10]`, and closes.
 //! `v5.channel.k8s.io`: the client writes `[0,102,111,111,10]`, then `[255,0]`, and closes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+#![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
 
