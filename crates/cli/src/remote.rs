@@ -63,8 +63,8 @@ fn parse_protocol(typed: &str) -> Result<Subprotocol, String> {
     match Subprotocol::by_name(name) {
         Some(row) if !typed.is_empty() => Ok(row.clone()),
         _ => {
-            Err("this protocol is not known; v5.channel.k8s.io and v4.channel.k8s.io carry exit codes"
-                .to_owned())
+            let [best, next] = client::DEFAULT_PROTOCOLS;
+            Err(format!("this protocol is not known; {} and {} carry exit codes", best.name(), next.name()))
         }
     }
 }
