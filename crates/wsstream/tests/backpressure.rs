@@ -272,3 +272,29 @@ async fn limits_of_zero_are_slow_and_not_stuck() {
     served.shutdown(&normal());
     soon(ends).await.unwrap();
 }
+
+/// A flush waits for what was queued before it, and not for what others go on to queue.
+#[tokio::test]
+async fn a_flush_is_not_held_up_by_another_writer() {
+    let (io, mut peer) = scripted_client();
+    let (connection, driver) = server(Subprotocol::V5).server(io);
+    tokio::spawn(driver);
+    let (mut stdout, mut stderr) = (connection.writer(CH1).unwrap(), connection.writer(CH2).unwrap());
+    // From here on the wire is never free.
+    while stdout.send(vec![b'x'; 30_000].into()).now_or_never().is_some() {}
+    tokio::spawn(async move { while stdout.send(vec![b'x'; 30_000].into()).await.is_ok() {} });
+    let flushing = tokio::spawn(async move {
+        stderr.send("e".into()).await.unwrap();
+        stderr.flushed().await.unwrap();
+        stderr.send("f".into()).await.unwrap();
+        tokio::io::AsyncWriteExt::flush(&mut stderr).await.unwrap();
+    });
+    for _ in 0..200 {
+        if flushing.is_finished() {
+            break;
+        }
+        assert!(matches!(peer.next_message().await, Message::Binary(_)));
+    }
+    assert!(flushing.is_finished());
+    flushing.await.unwrap();
+}

@@ -70,6 +70,8 @@ pub(super) struct Core {
     is_server: bool,
     inboxes: Vec<Inbox>,
     sent: Vec<u64>,
+    /// Bytes of all frames that handles have queued.
+    queued_frames: u64,
     /// Bytes from the wire that the machine has not taken yet.
     input: BytesMut,
     /// Bytes in all inboxes.
@@ -124,6 +126,7 @@ impl Core {
             machine,
             is_server,
             sent: vec![0; inboxes.len()],
+            queued_frames: 0,
             inboxes,
             input,
             queued: 0,
@@ -465,7 +468,9 @@ impl Core {
         ready!(self.poll_room(channel, cx, write, handle))?;
         let payload = payload();
         let len = payload.len();
+        let before = self.machine.outbox().len();
         self.machine.send(channel, payload)?;
+        self.queued_frames += (self.machine.outbox().len() - before) as u64;
         if let Some(sent) = self.sent.get_mut(usize::from(channel.0)) {
             *sent += len as u64;
         }
@@ -520,20 +525,26 @@ impl Core {
         }
     }
 
+    /// Ready when the wire has taken all that was queued when `mark` was first seen empty. Others may go on to queue.
     pub(super) fn poll_flush(
         &mut self,
+        mark: &mut Option<u64>,
         cx: &mut Context<'_>,
         write: &Waker,
         handle: u64,
     ) -> Poll<Result<(), WriteError>> {
+        let mark_at = *mark.get_or_insert(self.queued_frames);
         self.transmit(write);
         if let Some(loss) = self.loss() {
             return Poll::Ready(Err(WriteError::Lost(loss)));
         }
-        if self.blocked {
+        // Control frames wait there too, so what is unsent of the handles' frames is this much at most.
+        let unsent = self.machine.outbox().len() as u64;
+        if self.blocked && (unsent == 0 || self.queued_frames.saturating_sub(unsent) < mark_at) {
             self.wakers.wait_to_flush(handle, cx.waker());
             return Poll::Pending;
         }
+        *mark = None;
         Poll::Ready(Ok(()))
     }
 
@@ -541,7 +552,9 @@ impl Core {
         if let Some(loss) = self.loss() {
             return Err(WriteError::Lost(loss));
         }
+        let before = self.machine.outbox().len();
         self.machine.half_close(channel)?;
+        self.queued_frames += (self.machine.outbox().len() - before) as u64;
         self.transmit(write);
         Ok(())
     }

@@ -50,13 +50,15 @@ pub struct ChannelWriter {
     channel: ChannelId,
     /// Accepts and discards, as upstream does on a channel that is not written.
     discards: bool,
+    /// How far a flush that was begun has to get.
+    flush_mark: Option<u64>,
     /// Has said CLOSE: the connection may close in good order before somebody says it again.
     closed: bool,
 }
 
 impl ChannelWriter {
     pub(super) fn new(handle: Handle, channel: ChannelId, discards: bool) -> Self {
-        Self { handle, channel, discards, closed: false }
+        Self { handle, channel, discards, flush_mark: None, closed: false }
     }
 
     /// The channel it writes.
@@ -93,6 +95,7 @@ impl ChannelWriter {
             *message = None;
             return Poll::Ready(Ok(()));
         }
+        self.flush_mark = None;
         let shared = &self.handle.shared;
         let payload = || message.take().unwrap_or_default();
         shared.lock().poll_send(self.channel, payload, cx, &shared.write_waker, self.handle.number)
@@ -104,12 +107,13 @@ impl ChannelWriter {
     ///
     /// The connection is lost.
     pub async fn flushed(&mut self) -> Result<(), WriteError> {
+        self.flush_mark = None;
         poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let shared = &self.handle.shared;
-        shared.lock().poll_flush(cx, &shared.write_waker, self.handle.number)
+        shared.lock().poll_flush(&mut self.flush_mark, cx, &shared.write_waker, self.handle.number)
     }
 
     /// Tells the peer that nothing more comes on this channel: the CLOSE of v5, behind everything that was sent. Doing
@@ -123,6 +127,7 @@ impl ChannelWriter {
         if self.discards || self.closed {
             return Ok(());
         }
+        self.flush_mark = None;
         let shared = &self.handle.shared;
         shared.lock().half_close(self.channel, &shared.write_waker)?;
         self.closed = true;
@@ -133,12 +138,13 @@ impl ChannelWriter {
 /// Each write is one message of at most [`MAX_WRITE`] bytes. `shutdown` is [`close`](ChannelWriter::close) after a
 /// flush; on a server it only flushes.
 impl AsyncWrite for ChannelWriter {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let data = data.get(..data.len().min(MAX_WRITE)).unwrap_or_default();
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
         if !self.discards {
+            self.flush_mark = None;
             let shared = &self.handle.shared;
             // Bytes are copied only when they are taken.
             let payload = || Bytes::copy_from_slice(data);
