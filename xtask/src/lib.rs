@@ -3,6 +3,7 @@
 // `value["key"]` on a JSON value yields null where the key is missing; nothing else is indexed here.
 #![allow(clippy::indexing_slicing)]
 
+pub mod chaos;
 pub mod docs;
 pub mod examples;
 pub mod interop;
@@ -14,5 +15,6 @@ pub mod payload;
 pub mod publish;
 pub mod readme;
 pub mod report;
+pub mod soak;
 pub mod wasm;
 pub mod workspace;

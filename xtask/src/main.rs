@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
-    docs, examples, interop, layers, licences, lint, msrv, payload, publish, readme, report::Totals, wasm,
-    workspace::Workspace,
+    chaos, docs, examples, interop, layers, licences, lint, msrv, payload, publish, readme, report::Totals,
+    soak, wasm, workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -46,19 +46,31 @@ enum Verb {
     Readme,
     /// Real clients (kubectl, Python, kube-rs, our own) against the binary
     Interop(interop::Args),
+    /// Sessions over wires that break, judged: complete, reported as lost, or a lie
+    Chaos(chaos::Args),
+    /// Mixed real sessions with faults against one server, and what it leaks
+    Soak(soak::Args),
     /// Everything above, with the full tier of the real clients
     Full,
     /// Write the test pattern to stdout (the remote side of interop cases)
     #[command(hide = true)]
     Emit(payload::Emit),
+    /// Do as a script of the chaos sweeps says (the remote side)
+    #[command(hide = true)]
+    Puppet(chaos::puppet::Puppet),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Verb::Emit(emit) = args.verb {
-        return emit.run();
-    }
-    match run(args.verb) {
+    // These have a last line and an exit status of their own.
+    let verb = match args.verb {
+        Verb::Emit(emit) => return emit.run(),
+        Verb::Puppet(puppet) => return puppet.run(),
+        Verb::Chaos(args) => return args.run(),
+        Verb::Soak(args) => return args.run(),
+        verb => verb,
+    };
+    match run(verb) {
         Ok(totals) => {
             println!("{totals}");
             if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -96,7 +108,7 @@ fn run(verb: Verb) -> Result<Totals> {
             readme::run(&workspace, &mut totals);
             interop::run(&workspace, &interop::Args::full(), &mut totals)?;
         }
-        Verb::Emit(_) => {}
+        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) => {}
     }
     Ok(totals)
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use wsstream::transport::UnsentProbe;
 
 use super::lane::Lane;
 use super::plan::{Fault, Plan, Way};
@@ -295,6 +296,17 @@ impl Recorder {
             passed: [shared.ducts[0].lane.passed(), shared.ducts[1].lane.passed()],
             fired: shared.ducts.iter().map(|duct| duct.lane.fired()).sum(),
         }
+    }
+
+    /// What of the server's bytes the client has not read, as `SIOCOUTQ` would tell for TCP. It does not keep the wire.
+    #[must_use]
+    pub fn unsent(&self) -> UnsentProbe {
+        let shared = Arc::downgrade(&self.shared);
+        UnsentProbe::new(move || {
+            let shared = shared.upgrade()?;
+            let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(shared.ducts[1].length())
+        })
     }
 
     /// How many ends still live.

@@ -155,10 +155,34 @@ impl Plan {
             }
             if rng.random_bool(0.1) {
                 pace.delay = Some(Duration::from_millis(rng.random_range(1..300)));
+                // Pieces of a few bytes would make hours of a long session.
+                pace.split = pace.split.map(|split| split + 200);
             }
             if rng.random_bool(0.1) {
                 pace.rate = Some(1 << rng.random_range(12..24));
             }
+        }
+        plan
+    }
+
+    /// As [`random`](Self::random) for a real clock: nothing takes longer than a second or so, and no direction is
+    /// silent for ever.
+    #[must_use]
+    pub fn brief(seed: u64, up: u64, down: u64) -> Self {
+        let mut plan = Self::random(seed, up, down);
+        for (_, _, fault) in &mut plan.faults {
+            *fault = match *fault {
+                Fault::Stall(None) => Fault::Reset,
+                Fault::Vanish => Fault::Fin,
+                Fault::Stall(Some(time)) => Fault::Stall(Some(time / 250)),
+                fault => fault,
+            };
+        }
+        for pace in &mut plan.pace {
+            // A delay for each piece of a long session adds up.
+            pace.split = pace.split.map(|split| split + 200);
+            pace.delay = pace.delay.map(|delay| delay / 100);
+            pace.rate = pace.rate.map(|rate| rate.max(1 << 18));
         }
         plan
     }

@@ -160,6 +160,25 @@ impl Script {
         }
     }
 
+    /// As [`random`](Self::random) for a real clock and a real command: short rests, and an exit code in the end.
+    #[must_use]
+    pub fn brief(seed: u64) -> Self {
+        let mut script = Self::random(seed);
+        script.stalled = script.stalled.map(|time| time / 500);
+        script.taking = match script.taking {
+            Taking::Slow(pause) => Taking::Slow(pause / 100),
+            Taking::Paused(pause) => Taking::Paused(pause / 300),
+            Taking::Eager => Taking::Eager,
+        };
+        if let Departure::Server(_) = script.departure {
+            script.departure = Departure::None;
+        }
+        if !matches!(script.finish, Finish::Exit(_)) {
+            script.finish = Finish::Exit((seed >> 16) as u8);
+        }
+        script
+    }
+
     /// Whether stdin is asked for.
     #[must_use]
     pub fn has_stdin(&self) -> bool {

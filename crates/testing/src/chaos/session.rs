@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 use wsstream::Limits;
 use wsstream::connection::ChannelReader;
 use wsstream::remotecommand::client::{self, Stdin};
-use wsstream::remotecommand::server::Exec;
+use wsstream::remotecommand::server::{Exec, Options};
 use wsstream::remotecommand::{ExitCode, Failure, Outcome, Request, Streams};
-use wsstream::transport::Io;
+use wsstream::transport::{Io, UnsentProbe};
 use wsstream_proto::status::Status;
 
 use super::content::Checker;
@@ -105,7 +105,8 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
     let recorder = client_io.recorder();
     let served =
         Arc::new(Mutex::new(Served { stdin: script.checker(0), clean_end: false, wrongs: Vec::new() }));
-    let server = tokio::spawn(serve(script.clone(), server_io, Arc::clone(&served), setting));
+    let server =
+        tokio::spawn(serve(script.clone(), server_io, Arc::clone(&served), setting, recorder.unsent()));
     let client = tokio::spawn(consume(script.clone(), client_io, setting));
 
     let mut wrongs = Vec::new();
@@ -195,18 +196,29 @@ async fn finish<T>(mut task: JoinHandle<T>, within: Duration) -> Result<T, Optio
 // ---- the server ----
 
 /// Serves one connection; tells whether the result was delivered.
-async fn serve(script: Script, io: impl Io + 'static, served: Arc<Mutex<Served>>, setting: Setting) -> bool {
+async fn serve(
+    script: Script,
+    io: impl Io + 'static,
+    served: Arc<Mutex<Served>>,
+    setting: Setting,
+    unsent: UnsentProbe,
+) -> bool {
     if setting.tls {
         match timeout(HANDSHAKE, tls::pair().1.accept(io)).await {
-            Ok(Ok(io)) => serve_http(script, io, served).await,
+            Ok(Ok(io)) => serve_http(script, io, served, unsent).await,
             _ => false,
         }
     } else {
-        serve_http(script, io, served).await
+        serve_http(script, io, served, unsent).await
     }
 }
 
-async fn serve_http(script: Script, io: impl Io + 'static, served: Arc<Mutex<Served>>) -> bool {
+async fn serve_http(
+    script: Script,
+    io: impl Io + 'static,
+    served: Arc<Mutex<Served>>,
+    unsent: UnsentProbe,
+) -> bool {
     let (hand_over, taken) = oneshot::channel();
     let hand_over = Mutex::new(Some(hand_over));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -228,6 +240,8 @@ async fn serve_http(script: Script, io: impl Io + 'static, served: Arc<Mutex<Ser
         .with_upgrades();
     let session = async {
         let Ok(session) = taken.await else { return false };
+        let mut options = Options::default();
+        options.unsent_probe = Some(unsent);
         let (leave, left) = oneshot::channel();
         let leave = Mutex::new(Some(leave));
         let handler = |_request: Request, streams: Streams| {
@@ -235,7 +249,7 @@ async fn serve_http(script: Script, io: impl Io + 'static, served: Arc<Mutex<Ser
             command(script.clone(), streams, Arc::clone(&served), leave)
         };
         tokio::select! {
-            report = session.serve(handler) => report.delivered(),
+            report = session.options(options).serve(handler) => report.delivered(),
             Ok(()) = left => false,
         }
     };
@@ -336,7 +350,8 @@ async fn print(
 
 // ---- the client ----
 
-type Consumed = (Claim, Checker, Checker, Vec<String>);
+/// What a client was told, what came on stdout and stderr, and what else was wrong.
+pub type Consumed = (Claim, Checker, Checker, Vec<String>);
 
 async fn consume(script: Script, io: impl Io + 'static, setting: Setting) -> Consumed {
     if setting.tls {

@@ -1,0 +1,74 @@
+//! The sweeps in memory: the library's own server and client over wires that break, on a paused clock.
+
+use std::time::{Duration, Instant};
+
+use wsstream_testing::chaos::{
+    Fault,
+    session::Setting,
+    sweep::{CUTS, Worker},
+};
+
+use super::{Budget, Sweep};
+
+/// Every byte of the short sessions, in both directions, each version, four ways of cutting.
+pub(super) fn bytes(budget: &Budget, seed: u64) -> Sweep {
+    run(budget, |worker| {
+        let places = worker.every_byte(seed, &CUTS, Setting::default(), 1, 0);
+        if worker.is_done() {
+            format!("{places} places, cut short by the time given")
+        } else {
+            format!("every one of {places} places")
+        }
+    })
+}
+
+/// Every frame boundary and the bytes behind it.
+pub(super) fn frames(budget: &Budget, seed: u64) -> Sweep {
+    let stall = Fault::Stall(Some(Duration::from_secs(5)));
+    run(budget, |worker| {
+        worker.every_frame(seed, &[Fault::Fin, Fault::Reset, Fault::HalfClose, stall], Setting::default());
+        String::new()
+    })
+}
+
+/// A changed byte under TLS, at every place while time lasts; the places differ with the seed.
+pub(super) fn tls(budget: &Budget, seed: u64) -> Sweep {
+    run(budget, |worker| {
+        let setting = Setting { tls: true, ..Setting::default() };
+        let flip = Fault::Flip(1 << (seed % 8));
+        // A stride that shares no factor with another seed's offset walks through all of them over time.
+        worker.every_byte(seed, &[flip], setting, 37, seed % 37);
+        worker.every_byte(seed, &[Fault::Fin, Fault::Reset], setting, 61, seed % 61);
+        String::new()
+    })
+}
+
+/// Changed frame headers without TLS, which not everything can notice.
+pub(super) fn framing(budget: &Budget, seed: u64) -> Sweep {
+    run(budget, |worker| {
+        worker.framing(seed);
+        String::new()
+    })
+}
+
+/// Random sessions of any length over random wires; session n has the seed plus n.
+pub(super) fn random(budget: &Budget, seed: u64) -> Sweep {
+    run(budget, |worker| {
+        let mut next = seed;
+        while !worker.is_done() {
+            worker.random(next);
+            next = next.wrapping_add(1);
+        }
+        format!("seeds {seed} to {}", next.wrapping_sub(1))
+    })
+}
+
+fn run(budget: &Budget, body: impl FnOnce(&mut Worker) -> String) -> Sweep {
+    let started = Instant::now();
+    let mut worker = Worker::default().until(started + budget.time);
+    if let Some(sessions) = budget.sessions {
+        worker = worker.at_most(sessions);
+    }
+    let note = body(&mut worker);
+    Sweep { tally: worker.tally, note, took: started.elapsed() }
+}

@@ -1,0 +1,183 @@
+//! `cargo xtask chaos`: the proof that no session is lost silently and none is faked.
+//!
+//! Each sweep runs many sessions over wires that break where a seed says so and judges what the client was told. A
+//! lie by our code is a failure; one by a foreign client stands in a column of its own.
+
+mod client;
+mod kills;
+mod memory;
+pub mod puppet;
+mod server;
+mod sockets;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use wsstream_testing::chaos::{
+    Tally,
+    sweep::{per_second, random},
+};
+
+use crate::workspace::Workspace;
+
+pub(crate) use client::{Actor, Session};
+pub(crate) use server::{Place, Reading, Running, Target, puppets};
+pub(crate) use sockets::swarm;
+
+/// `cargo xtask chaos`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// How long all sweeps together may take, about
+    #[arg(long, default_value_t = 1.5)]
+    minutes: f64,
+    /// Where the random numbers start [default: the clock]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl, kills,
+    /// signals, descriptors
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Stop each sweep after so many sessions
+    #[arg(long, value_name = "N")]
+    sessions: Option<u64>,
+    /// Run the one random session in memory that belongs to the seed, and tell all about it
+    #[arg(long, requires = "seed")]
+    replay: bool,
+    /// Use the debug builds: slower to run, faster to build
+    #[arg(long)]
+    debug: bool,
+}
+
+/// What one sweep may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// Time of the real clock.
+    pub(crate) time: Duration,
+    /// Sessions, where they are limited.
+    pub(crate) sessions: Option<u64>,
+}
+
+/// What one sweep gave.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    pub(crate) tally: Tally,
+    pub(crate) note: String,
+    pub(crate) took: Duration,
+}
+
+/// The sweeps and their share of the time, of 100.
+const SWEEPS: &[(&str, u32)] = &[
+    ("bytes", 28),
+    ("frames", 4),
+    ("tls", 8),
+    ("framing", 4),
+    ("random", 16),
+    ("library", 12),
+    ("exec", 10),
+    ("exec-tls", 5),
+    ("kubectl", 6),
+    ("kills", 5),
+    ("signals", 1),
+    ("descriptors", 1),
+];
+
+impl Args {
+    /// Runs the sweeps; fails when our code lied, panicked or left something behind.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        if let Some(code) = optimised(self.debug) {
+            return code;
+        }
+        match self.sweep() {
+            Ok(tally) => {
+                for story in &tally.examples {
+                    println!("  lie: {story}");
+                }
+                println!("{tally}");
+                if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                println!("0 sessions: the sweeps could not run");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn sweep(&self) -> Result<Tally> {
+        let seed = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 16);
+        println!("seed {seed}");
+        if self.replay {
+            return Ok(replay(seed));
+        }
+        let workspace = Workspace::find()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let chosen: Vec<_> = SWEEPS
+            .iter()
+            .filter(|(name, _)| self.only.is_empty() || self.only.iter().any(|only| only == name))
+            .collect();
+        let shares: u32 = chosen.iter().map(|(_, share)| share).sum();
+        let mut tally = Tally::default();
+        let started = Instant::now();
+        let total = Duration::from_secs_f64(self.minutes * 60.0);
+        let mut shares_left = shares;
+        let mut place = None;
+        for (name, share) in chosen {
+            // What one sweep leaves over is the others'.
+            let left = total.saturating_sub(started.elapsed());
+            let time = left.mul_f64(f64::from(*share) / f64::from(shares_left.max(1)));
+            shares_left -= share;
+            let budget = Budget { time, sessions: self.sessions };
+            let sweep = match *name {
+                "bytes" => memory::bytes(&budget, seed),
+                "frames" => memory::frames(&budget, seed),
+                "tls" => memory::tls(&budget, seed),
+                "framing" => memory::framing(&budget, seed),
+                "random" => memory::random(&budget, seed),
+                name => {
+                    if place.is_none() {
+                        place = Some(Place::prepare(&workspace, self.debug)?);
+                    }
+                    let place = place.as_ref().context("no place")?;
+                    runtime.block_on(sockets::sweep(name, place, &budget, seed))?
+                }
+            };
+            let Sweep { tally: part, note, took } = sweep;
+            let rate = per_second(part.sessions, took);
+            println!("{name:<12} {:>6.1} s {rate:>6}/s  {part}{}{note}", took.as_secs_f64(), sep(&note));
+            tally.add(part);
+        }
+        Ok(tally)
+    }
+}
+
+/// Runs the same command in a release build, where this is none: a session in memory takes a tenth of the time there.
+/// `None`: this is the right build.
+pub(crate) fn optimised(debug: bool) -> Option<ExitCode> {
+    if debug || !cfg!(debug_assertions) {
+        return None;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args(std::env::args_os().skip(1))
+        .status();
+    let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn sep(note: &str) -> &str {
+    if note.is_empty() { "" } else { "; " }
+}
+
+fn replay(seed: u64) -> Tally {
+    let (script, plan, setting) = random(seed);
+    println!("{script}\nplan: {plan}\n{setting:?}");
+    let mut worker = wsstream_testing::chaos::sweep::Worker::default();
+    let run = worker.random(seed);
+    println!("{:?}: {:?}, {:?}", run.verdict, run.claim, run.record);
+    worker.tally
+}

@@ -1,0 +1,238 @@
+//! The servers of the real sweeps: ours as a process, and room for another one to compare it with.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::workspace::{Workspace, show};
+
+/// How soon a server must serve.
+const STARTS: Duration = Duration::from_secs(20);
+
+/// Whose server a sweep is run against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// `wsstream serve` over plain HTTP.
+    Plain,
+    /// `wsstream serve` over TLS.
+    Tls,
+}
+
+/// The programs, and a folder for what they write.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) binary: PathBuf,
+    pub(crate) puppet: PathBuf,
+    pub(crate) kubectl: Option<PathBuf>,
+    pub(crate) folder: TempDir,
+}
+
+impl Place {
+    /// Builds the binary under test.
+    pub(crate) fn prepare(workspace: &Workspace, debug: bool) -> Result<Self> {
+        let binary = match std::env::var_os("WSSTREAM_BIN") {
+            Some(built) => built.into(),
+            None => build(workspace, debug)?,
+        };
+        let folder = tempfile::Builder::new().prefix("wsstream-chaos-").tempdir()?;
+        // Copies: a rebuild during a long run must not change what it runs.
+        let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+            let to = folder.path().join(name);
+            fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+            Ok(to)
+        };
+        let binary = copy(&binary, "wsstream")?;
+        let puppet = copy(&std::env::current_exe()?, "puppet")?;
+        let kubectl = std::env::var_os("PATH").and_then(|path| {
+            std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|file| file.is_file())
+        });
+        Ok(Self { binary, puppet, kubectl, folder })
+    }
+}
+
+/// `WSSTREAM_BIN` names one that is built already.
+fn build(workspace: &Workspace, debug: bool) -> Result<PathBuf> {
+    let mut args = vec!["build", "--quiet", "--package", "wsstream-cli"];
+    if !debug {
+        args.push("--release");
+    }
+    let built = show(&mut workspace.cargo(&args));
+    if built != crate::report::Outcome::Passed {
+        bail!("the binary does not build: {built:?}");
+    }
+    Ok(workspace.target.join(if debug { "debug" } else { "release" }).join("wsstream"))
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The kubeconfig that it wrote.
+    kubeconfig: String,
+    /// The token in it.
+    pub(crate) token: String,
+    pub(crate) target: Target,
+    pub(crate) log: PathBuf,
+    folder: PathBuf,
+}
+
+impl Running {
+    /// Starts a server, with at most `descriptors` open files where that is given.
+    pub(crate) async fn start(place: &Place, target: Target, descriptors: Option<u32>) -> Result<Self> {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = place.folder.path().join(format!("server-{number}"));
+        fs::create_dir_all(&folder)?;
+        let (kubeconfig, log) = (folder.join("kubeconfig"), folder.join("log"));
+        let output = File::create(&log)?;
+        let mut command = match descriptors {
+            None => Command::new(&place.binary),
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(&place.binary);
+                command
+            }
+        };
+        command.args(["serve", "--listen", "127.0.0.1:0", "--kubeconfig"]).arg(&kubeconfig);
+        if target == Target::Plain {
+            command.arg("--insecure-http");
+        }
+        command
+            .env("HOME", &folder)
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()))
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .kill_on_drop(true);
+        let mut child = command.spawn().context("cannot run the server")?;
+        let pid = child.id().context("the server has no pid")?;
+        let started = Instant::now();
+        let text = loop {
+            if let Ok(text) = fs::read_to_string(&kubeconfig)
+                && text.contains("token")
+            {
+                break text;
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the server ended with {status}: {}", fs::read_to_string(&log)?);
+            }
+            if started.elapsed() > STARTS {
+                bail!("no server after {STARTS:?}");
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix(name));
+            line.map(|value| value.trim().trim_matches('"').to_owned())
+        };
+        let url = field("server:").context("no server in the kubeconfig")?;
+        let address = url.rsplit_once("//").context("no URL")?.1.trim_end_matches('/').parse()?;
+        let token = field("token:").context("no token in the kubeconfig")?;
+        Ok(Self { child, pid, address, kubeconfig: text, token, target, log, folder })
+    }
+
+    /// Writes a kubeconfig that leads to `address` instead.
+    pub(crate) fn kubeconfig_for(&self, name: &str, address: SocketAddr) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::write(&path, self.kubeconfig.replace(&self.address.to_string(), &address.to_string()))?;
+        Ok(path)
+    }
+
+    /// Sends a signal to it.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits for its end; true when it ended by itself within `limit`.
+    pub(crate) async fn ends(&mut self, limit: Duration) -> bool {
+        timeout(limit, self.child.wait()).await.is_ok()
+    }
+
+    /// Panics that its log tells of.
+    pub(crate) fn panics(&self) -> u64 {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains("panicked at")).count() as u64
+    }
+
+    /// What it holds now.
+    pub(crate) fn reading(&self) -> Result<Reading> {
+        Reading::of(self.pid)
+    }
+
+    /// Waits until it holds no more than `before`, with a little to spare for threads of the runtime; the reading
+    /// that it came to.
+    pub(crate) async fn settles(&self, before: &Reading, limit: Duration) -> Result<(Reading, u64)> {
+        let started = Instant::now();
+        loop {
+            let now = self.reading()?;
+            let leaks = now.descriptors.saturating_sub(before.descriptors)
+                + now.children.saturating_sub(before.children);
+            if leaks == 0 || started.elapsed() > limit {
+                return Ok((now, leaks as u64));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// What a process holds, as Linux says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+    pub(crate) children: usize,
+    /// In KiB.
+    pub(crate) resident: u64,
+}
+
+impl Reading {
+    fn of(pid: u32) -> Result<Self> {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        let status = fs::read_to_string(folder.join("status")).context("the server is gone")?;
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
+            .context("no VmRSS")?;
+        let tasks: Vec<PathBuf> =
+            fs::read_dir(folder.join("task"))?.filter_map(|task| Some(task.ok()?.path())).collect();
+        let children = tasks
+            .iter()
+            .filter_map(|task| fs::read_to_string(task.join("children")).ok())
+            .map(|children| children.split_whitespace().count())
+            .sum();
+        Ok(Self {
+            descriptors: fs::read_dir(folder.join("fd"))?.count(),
+            threads: tasks.len(),
+            children,
+            resident,
+        })
+    }
+}
+
+/// Puppets of this run that live, wherever they belong.
+pub(crate) fn puppets(place: &Place) -> usize {
+    let path = place.puppet.to_string_lossy().into_owned();
+    let Ok(processes) = fs::read_dir("/proc") else { return 0 };
+    processes
+        .filter_map(|process| fs::read(process.ok()?.path().join("cmdline")).ok())
+        .filter(|words| words.starts_with(path.as_bytes()))
+        .count()
+}

@@ -1,0 +1,147 @@
+//! The sweeps over real sockets and processes: many sessions at once against one server, then a look at what it holds.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use wsstream_testing::chaos::{Tally, Verdict};
+
+use super::{
+    Budget, Sweep,
+    client::{Actor, Session},
+    kills,
+    server::{Place, Running, Target, puppets},
+};
+
+/// Sessions under way at once: enough to keep two cores busy, few enough that a deadline means something.
+const AT_ONCE: usize = 8;
+
+/// How long the server may take to let go of everything: the grace of commands whose client left is 12 s.
+const SETTLES: Duration = Duration::from_secs(30);
+
+/// Runs the sweep `name`.
+pub(super) async fn sweep(name: &str, place: &Place, budget: &Budget, seed: u64) -> Result<Sweep> {
+    let started = Instant::now();
+    let mut note = String::new();
+    let tally = match name {
+        "library" => mixed(place, Target::Plain, Actor::Library, budget, seed, &mut note).await?,
+        "exec" => mixed(place, Target::Plain, Actor::Program, budget, seed, &mut note).await?,
+        "exec-tls" => mixed(place, Target::Tls, Actor::Program, budget, seed, &mut note).await?,
+        "kubectl" if place.kubectl.is_none() => {
+            "no kubectl here".clone_into(&mut note);
+            Tally::default()
+        }
+        "kubectl" => mixed(place, Target::Tls, Actor::Kubectl, budget, seed, &mut note).await?,
+        "kills" => kills::sweep(place, budget, seed, &mut note).await?,
+        "signals" => kills::signals(place, budget, seed, &mut note).await?,
+        "descriptors" => kills::descriptors(place, budget, seed, &mut note).await?,
+        other => bail!("there is no sweep {other:?}"),
+    };
+    Ok(Sweep { tally, note, took: started.elapsed() })
+}
+
+/// Random sessions of one client against one server.
+async fn mixed(
+    place: &Place,
+    target: Target,
+    actor: Actor,
+    budget: &Budget,
+    seed: u64,
+    note: &mut String,
+) -> Result<Tally> {
+    let server = Running::start(place, target, None).await?;
+    let before = server.reading()?;
+    let flips = target == Target::Tls;
+    let make = move |number: u64| {
+        let seed = seed.wrapping_add(number);
+        let mut session = Session::random(actor, seed, flips && seed % 3 == 0);
+        if actor == Actor::Program && seed % 10 == 9 {
+            session.kill_after = Some(Duration::from_millis(seed / 10 % 200));
+        }
+        session
+    };
+    let mut tally = swarm(place, &server, budget, AT_ONCE, make).await;
+    let (after, leaks) = server.settles(&before, SETTLES).await?;
+    let left = puppets(place);
+    tally.leaks += leaks + left as u64;
+    tally.panics += server.panics();
+    *note = format!(
+        "seeds from {seed}; the server holds {} descriptors (before {}), {} children, {left} commands live, {} KiB \
+         (before {})",
+        after.descriptors, before.descriptors, after.children, after.resident, before.resident
+    );
+    Ok(tally)
+}
+
+/// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. kubectl's lies are counted as
+/// foreign.
+pub(crate) async fn swarm(
+    place: &Place,
+    server: &Running,
+    budget: &Budget,
+    at_once: usize,
+    make: impl Fn(u64) -> Session + Send + Sync,
+) -> Tally {
+    let next = AtomicU64::new(0);
+    let until = Instant::now() + budget.time;
+    let worker = || async {
+        let mut tally = Tally::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() >= until || budget.sessions.is_some_and(|most| number >= most) {
+                return tally;
+            }
+            one(place, server, &make(number), &mut tally).await;
+        }
+    };
+    let mut tally = Tally::default();
+    for part in join_all((0..at_once).map(|_| worker())).await {
+        tally.add(part);
+    }
+    tally
+}
+
+/// Runs one session and counts it.
+pub(super) async fn one(place: &Place, server: &Running, session: &Session, tally: &mut Tally) {
+    match session.run(place, server).await {
+        Ok((Verdict::Lie(what), bytes)) if session.actor == Actor::Kubectl => {
+            tally.sessions += 1;
+            tally.foreign_lies += 1;
+            tally.bytes += bytes;
+            tally.example(format!("(foreign) {what}\n      {}", session.story()));
+        }
+        Ok((verdict, bytes)) => {
+            tally.bytes += bytes;
+            tally.count(&verdict, || session.story());
+        }
+        Err(error) => {
+            // The sweep itself is at fault; silence would look like success.
+            let verdict = Verdict::Lie(format!("the session could not be run: {error:#}"));
+            tally.count(&verdict, || session.story());
+        }
+    }
+}
+
+/// Polls all of them to their ends.
+pub(super) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for (future, output) in &mut all {
+            if let Some(running) = future {
+                match running.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => {
+                        *output = Some(value);
+                        *future = None;
+                    }
+                    std::task::Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, output)| output).collect()
+}
