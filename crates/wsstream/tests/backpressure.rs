@@ -277,10 +277,10 @@ async fn limits_of_zero_are_slow_and_not_stuck() {
 #[tokio::test]
 async fn a_flush_is_not_held_up_by_another_writer() {
     let (io, mut peer) = scripted_client();
-    let (connection, driver) = server(Subprotocol::V5).server(io);
+    // More is queued than the wire can ever take at once, so from here on it is never free.
+    let (connection, driver) = server(Subprotocol::V5).limits(limits(|l| l.send_buffer = 400_000)).server(io);
     tokio::spawn(driver);
     let (mut stdout, mut stderr) = (connection.writer(CH1).unwrap(), connection.writer(CH2).unwrap());
-    // From here on the wire is never free.
     while stdout.send(vec![b'x'; 30_000].into()).now_or_never().is_some() {}
     tokio::spawn(async move { while stdout.send(vec![b'x'; 30_000].into()).await.is_ok() {} });
     let flushing = tokio::spawn(async move {
