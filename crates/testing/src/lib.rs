@@ -5,7 +5,8 @@
 //! - [`http`]: the HTTP/1.1 upgrade by hand, for servers behind a real socket.
 //! - [`property`]: what holds for any input, as functions that proptest and a fuzzer share; two other WebSocket engines as
 //!   judges of ours.
-//! - [`chaos`]: sessions with known contents over wires that break, and a judge of what the client was told.
+//! - [`chaos`]: sessions with known contents over wires that break, and a judge of what the client was told (feature
+//!   `chaos`, on by default).
 //!
 //! A new case should be ten lines that read like what went over the wire.
 
@@ -18,6 +19,7 @@
     reason = "these are the tools of tests: they fail as tests do, with a text that says what was expected"
 )]
 
+#[cfg(feature = "chaos")]
 pub mod chaos;
 pub mod http;
 pub mod peer;
