@@ -52,7 +52,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Make this machine, or a command, reachable by kubectl
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run a command in a pod
     Exec(ExecArgs),
     /// Join the main process of a container
@@ -73,7 +73,7 @@ impl Verb {
     /// Does it.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
-            Self::Serve(args) => serve::run(args).await,
+            Self::Serve(args) => serve::run(*args).await,
             Self::Exec(args) => exec::run(args).await,
             Self::Attach(args) => attach::run(args).await,
             Self::Logs(args) => logs::run(args).await,

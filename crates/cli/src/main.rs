@@ -31,6 +31,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    // Started by `serve`, once for each command: before anything that costs time or memory.
+    if serve::is_keeper() {
+        return wsstream_server::target::Keeper::run();
+    }
     terminal::restore_on_panic();
     let args::Cli { log, verb } = args::Cli::parse();
     let ended = log::start(&log, &verb).and_then(|()| run(verb));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use wsstream::remotecommand::{ExitCode, Outcome, Request as Command};
 use wsstream_server::{
-    Pod, Pods, TlsSource,
+    Pod, Pods,
     target::{ContainerState, Target},
 };
 use wsstream_testing::{Peer, http::Upgrade};

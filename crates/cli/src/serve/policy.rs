@@ -2,8 +2,11 @@
 
 use clap::{Args, ValueEnum};
 use std::time::Duration;
-use wsstream_server::target::{Background, OnDisconnect};
+use wsstream_server::target::{Background, Keeper, OnDisconnect};
 use wsstream_server::{Config, duration};
+
+/// The word by which this program is started to keep a command. Not a verb: nobody types it.
+pub(super) const KEEPER: &str = "__keep";
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -40,6 +43,10 @@ pub(crate) struct PolicyArgs {
     /// End a session in which no data went either way for this long, or `off` [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = clock)]
     idle_timeout: Option<Clock>,
+    /// Start commands directly, without the small process beside each that ends everything they have started, also
+    /// what has left their process group, and also when the server is killed
+    #[arg(long)]
+    no_keeper: bool,
 }
 
 /// A time or `off`.
@@ -76,6 +83,7 @@ impl PolicyArgs {
         set(self.ping_interval.map(|clock| clock.0), &mut limits.ping_interval);
         set(self.dead_peer_timeout.map(|clock| clock.0), &mut limits.dead_peer);
         set(self.idle_timeout.map(|clock| clock.0), &mut limits.idle);
+        session.command.keeper = (!self.no_keeper).then(|| Keeper::this_program([KEEPER]));
     }
 }
 
@@ -105,7 +113,7 @@ mod tests {
     #[test]
     fn flags_win_and_what_is_not_typed_stays() {
         let typed = "--on-disconnect keep:1h --kill-grace 3s --finish-grace 0s --output-grace 1s --background kill \
-                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h";
+                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h --no-keeper";
         let config = applied(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut expected = Config::default();
         expected.limits.drain = Duration::from_secs(77);
@@ -119,7 +127,9 @@ mod tests {
         expected.limits.dead_peer = Some(Duration::from_secs(120));
         expected.limits.idle = Some(hour);
         assert_eq!(config, expected);
-        assert_eq!(applied(&["--shutdown-grace", "5s"]).unwrap().limits.drain, Duration::from_secs(5));
+        let config = applied(&["--shutdown-grace", "5s"]).unwrap();
+        assert_eq!(config.limits.drain, Duration::from_secs(5));
+        assert!(config.session.command.keeper.is_some());
     }
 
     /// The help repeats them; they are defined in the server's `limits` and `target`.

@@ -12,6 +12,7 @@ mod attach;
 mod exec;
 mod help;
 mod logs;
+mod orphans;
 mod serve;
 mod support;
 mod terminal;

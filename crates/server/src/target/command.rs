@@ -4,6 +4,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use super::Keeper;
 use crate::duration;
 
 /// Where and with what environment a command runs.
@@ -16,6 +17,10 @@ pub struct CommandOptions {
     pub clear_env: bool,
     /// The working directory; `None`: the server's own.
     pub cwd: Option<PathBuf>,
+    /// Put a keeper between this process and each command: then everything that a command has started ends with its
+    /// session, also what has left its process group, and also when this process is killed. `None` (the default): the
+    /// process group, or the session of a terminal, is what can be reached, and a killed server leaves commands behind.
+    pub keeper: Option<Keeper>,
 }
 
 impl CommandOptions {

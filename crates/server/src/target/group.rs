@@ -4,7 +4,12 @@
 //! children can be reached too. Two rules keep signals away from strangers: the leader is *seen* to exit before it is
 //! reaped, because its number stays taken until then; and [`Group`] kills on drop unless it was released.
 
-use std::{io, os::fd::AsFd as _, os::fd::OwnedFd, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
@@ -16,7 +21,8 @@ use tokio::{
 
 use super::{
     descriptor::{register, sleep},
-    tree::{Process, table},
+    keeper::{Handle, Kept},
+    tree::{Process, descendants, table},
 };
 
 /// How a process ended.
@@ -29,7 +35,7 @@ pub(crate) struct Exit {
 }
 
 impl Exit {
-    fn new(code: Option<i32>, signal: Option<i32>) -> Self {
+    pub(super) fn new(code: Option<i32>, signal: Option<i32>) -> Self {
         // An exit status is eight bits and signals end at 64: both always fit. 255 is for a status that is neither.
         let code = code.or_else(|| signal.map(|n| n.saturating_add(128)));
         let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
@@ -59,24 +65,39 @@ impl Processes {
     pub(crate) fn of(child: Child, reach: Reach) -> io::Result<Self> {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let leader = id.ok_or_else(|| io::Error::other("the child has no process id"))?;
-        let group = Group { leader, reach, armed: true };
-        Ok(Self { group, leader: Leader { child, pidfd: watch(leader) } })
+        let group = Group { leader, reach, armed: true, keeper: None };
+        Ok(Self { group, leader: Leader::Ours { child, pidfd: watch(leader) } })
+    }
+
+    /// The same for one that runs below a keeper.
+    pub(crate) fn kept(kept: Kept, reach: Reach) -> Self {
+        let group = Group { leader: kept.leader, reach, armed: true, keeper: Some(kept.handle()) };
+        Self { group, leader: Leader::Kept(kept) }
     }
 }
 
-/// The first process: it is waited for and reaped here.
+/// The first process.
 #[derive(Debug)]
-pub(crate) struct Leader {
-    child: Child,
-    /// `None` on systems without pidfds; the leader is then seen to exit by reaping it, and the first rule above
-    /// rests on process numbers not being reused within the seconds of a drain.
-    pidfd: Option<AsyncFd<OwnedFd>>,
+pub(crate) enum Leader {
+    /// It is waited for and reaped here.
+    Ours {
+        child: Child,
+        /// `None` on systems without pidfds; the leader is then seen to exit by reaping it, and the first rule above
+        /// rests on process numbers not being reused within the seconds of a drain.
+        pidfd: Option<AsyncFd<OwnedFd>>,
+    },
+    /// Its keeper does that.
+    Kept(Kept),
 }
 
 impl Leader {
     /// Waits for the exit without reaping. Cancel-safe; the same answer every time.
     pub(crate) async fn exited(&mut self) -> io::Result<Exit> {
-        if let Some(pidfd) = &self.pidfd {
+        let (child, pidfd) = match self {
+            Self::Kept(kept) => return kept.exited().await,
+            Self::Ours { child, pidfd } => (child, pidfd),
+        };
+        if let Some(pidfd) = pidfd {
             loop {
                 let mut ready = pidfd.readable().await?;
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -87,7 +108,7 @@ impl Leader {
             }
         }
         use std::os::unix::process::ExitStatusExt as _;
-        let status = self.child.wait().await?;
+        let status = child.wait().await?;
         Ok(Exit::new(status.code(), status.signal()))
     }
 }
@@ -98,6 +119,8 @@ pub(crate) struct Group {
     leader: Pid,
     reach: Reach,
     armed: bool,
+    /// Where there is one, every descendant is within reach.
+    keeper: Option<Handle>,
 }
 
 impl Group {
@@ -109,7 +132,13 @@ impl Group {
         {
             tracing::warn!(group = leader.get(), ?signal, %error, "cannot signal a process group");
         }
-        if self.reach == Reach::Session {
+        if let (Some(keeper), Signal::KILL) = (&self.keeper, signal)
+            && keeper.kill()
+        {
+            // It goes on until nobody is left; we might miss somebody.
+            return;
+        }
+        if self.reach == Reach::Session || self.keeper.is_some() {
             // Not twice: to many programs a second signal means something else than the first.
             for member in self.members().iter().filter(|member| member.group != leader.get()) {
                 if let Err(error) = member.signal(signal) {
@@ -138,6 +167,9 @@ impl Group {
     /// The session ended in the ordinary way: background processes may live on, as they do after any shell.
     pub(crate) fn release(&mut self) {
         self.armed = false;
+        if let Some(keeper) = &self.keeper {
+            keeper.release();
+        }
     }
 
     fn alive(&self) -> bool {
@@ -156,6 +188,12 @@ impl Group {
             let of = if self.reach == Reach::Group { process.group } else { process.session };
             process.alive && of == leader
         });
+        if let Some(keeper) = &self.keeper {
+            let known: HashSet<_> = all.iter().map(|process| process.pid).collect();
+            all.extend(
+                descendants(keeper.keeper).into_iter().filter(|process| !known.contains(&process.pid)),
+            );
+        }
         all
     }
 }
@@ -202,7 +240,7 @@ mod tests {
         while group.members().len() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let again = Group { leader: group.leader, reach: Reach::Group, armed: false };
+        let again = Group { leader: group.leader, reach: Reach::Group, armed: false, keeper: None };
         drop(group);
         assert_eq!(leader.exited().await.unwrap().signal, Some(9));
         assert!(again.gone(Duration::from_secs(10)).await);
@@ -212,7 +250,7 @@ mod tests {
     async fn a_released_group_lives_on() {
         let (mut leader, mut group) = start("sleep 1000 & exit 0");
         leader.exited().await.unwrap();
-        let again = Group { leader: group.leader, reach: Reach::Group, armed: true };
+        let again = Group { leader: group.leader, reach: Reach::Group, armed: true, keeper: None };
         group.release();
         assert!(!again.gone(Duration::from_millis(50)).await);
     }

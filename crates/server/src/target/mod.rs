@@ -5,7 +5,8 @@
 //! supervises one command and shares its terminal or pipes with every client that attaches.
 //!
 //! The layers below them, from the kernel up: `descriptor` (one end of a pipe or terminal), `group` (the processes
-//! of a session: signals, exit, nothing left behind), `spawn` (one command with its ends), `pump` (bytes between the
+//! of a session: signals, exit, nothing left behind), `tree` and `keeper` (the same for those that leave the group),
+//! `spawn` (one command with its ends), `pump` (bytes between the
 //! ends and a client), `pipes` and `pty` (one exec session each).
 
 mod attach;
@@ -16,6 +17,7 @@ mod follow;
 mod group;
 mod history;
 mod host;
+mod keeper;
 mod logs;
 mod pipes;
 mod process;
@@ -39,6 +41,7 @@ use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 pub use command::{Background, CommandOptions, DisconnectPolicy, DrainGrace, OnDisconnect, SessionOptions};
 pub use ending::Ending;
 pub use host::HostTarget;
+pub use keeper::Keeper;
 pub use logs::{LogError, LogOptions, LogStream};
 pub use process::{DEFAULT_HISTORY, ProcessSpec, ProcessTarget};
 pub use state::{ContainerState, Terminated};

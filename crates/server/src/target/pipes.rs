@@ -27,7 +27,7 @@ pub(crate) async fn run(
         stdout: streams.stdout.is_some(),
         stderr: streams.stderr.is_some(),
     };
-    let Piped { stdin, stdout, stderr, mut processes } = with_pipes(argv, &options.command, wanted)?;
+    let Piped { stdin, stdout, stderr, mut processes } = with_pipes(argv, &options.command, wanted).await?;
     let leader = &mut processes.leader;
     let exited = CancellationToken::new();
     let relay = async {

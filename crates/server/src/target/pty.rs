@@ -30,7 +30,7 @@ pub(crate) async fn run(
     ending: &Ending,
 ) -> SessionResult {
     let size = first_size(streams.resize.as_mut(), options).await;
-    let Terminal { master, slave, mut processes } = with_terminal(argv, &options.command, size)?;
+    let Terminal { master, slave, mut processes } = with_terminal(argv, &options.command, size).await?;
     {
         let leader = &mut processes.leader;
         let exited = CancellationToken::new();

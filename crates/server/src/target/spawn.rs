@@ -3,19 +3,20 @@
 use std::{
     fmt, io,
     os::fd::{AsFd as _, OwnedFd},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{PoisonError, RwLock},
 };
 
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::process::Command;
 use wsstream::remotecommand::TerminalSize;
 
 use super::{
     command::CommandOptions,
     descriptor::Descriptor,
     group::{Processes, Reach},
+    keeper::{self, Keeper, Order},
     signals::restore_defaults,
 };
 
@@ -60,6 +61,12 @@ pub(crate) struct Terminal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpawnError(String);
 
+impl SpawnError {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -67,49 +74,97 @@ impl fmt::Display for SpawnError {
 }
 
 /// Starts `argv` as the leader of a process group of its own.
-pub(crate) fn with_pipes(
+pub(crate) async fn with_pipes(
     argv: &[String],
     options: &CommandOptions,
     wanted: Wanted,
 ) -> Result<Piped, SpawnError> {
     let mut command = prepare(argv, options)?;
+    restore_defaults();
     let no_pipe = |error| SpawnError(format!("cannot open a pipe: {error}"));
     let (stdin, their_stdin) = pipe_to_child(wanted.stdin).map_err(no_pipe)?;
     let (stdout, their_stdout) = pipe_from_child(wanted.stdout).map_err(no_pipe)?;
     let (stderr, their_stderr) = pipe_from_child(wanted.stderr).map_err(no_pipe)?;
-    command.stdin(their_stdin).stdout(their_stdout).stderr(their_stderr).process_group(0);
-    let child = {
-        let _no_terminal_opens = TERMINAL_OPENING.read().unwrap_or_else(PoisonError::into_inner);
-        command.spawn().map_err(|error| explain(argv, options, &error))?
+    let theirs = [their_stdin, their_stdout, their_stderr];
+    let processes = if let Some(keeper) = &options.keeper {
+        let streams = [wanted.stdin, wanted.stdout, wanted.stderr];
+        let order = order(argv, options, streams, None);
+        let passed: Vec<_> = theirs.iter().flatten().map(|end| end.as_fd()).collect();
+        let (kept, _) = keeper::start(keeper, &order, &passed).await?;
+        Processes::kept(kept, Reach::Group)
+    } else {
+        let [stdin, stdout, stderr] = theirs.map(|end| end.map_or_else(Stdio::null, Stdio::from));
+        command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+        let mut command = tokio::process::Command::from(command);
+        let child = {
+            let _no_terminal_opens = TERMINAL_OPENING.read().unwrap_or_else(PoisonError::into_inner);
+            command.spawn().map_err(|error| explain(argv, options, &error))?
+        };
+        // Our copies of the child's ends go with the command: the end of a pipe shows only when all are closed.
+        drop(command);
+        Processes::of(child, Reach::Group).map_err(|error| explain(argv, options, &error))?
     };
-    // Our copies of the child's ends go with the command: the end of a pipe shows only when all of them are closed.
-    drop(command);
-    let processes = Processes::of(child, Reach::Group).map_err(|error| explain(argv, options, &error))?;
     Ok(Piped { stdin, stdout, stderr, processes })
 }
 
 /// Starts `argv` as the leader of a session whose controlling terminal is new and has this size, or 80 columns by 24
 /// rows.
-pub(crate) fn with_terminal(
+pub(crate) async fn with_terminal(
     argv: &[String],
     options: &CommandOptions,
     size: Option<TerminalSize>,
 ) -> Result<Terminal, SpawnError> {
-    let mut command = prepare(argv, options)?;
-    if options.variable("TERM").is_none_or(|term| term.is_empty()) {
-        command.env("TERM", "xterm");
+    let with_term = CommandOptions {
+        env: [&options.env[..], &[("TERM".to_owned(), "xterm".to_owned())]].concat(),
+        ..options.clone()
+    };
+    let no_term = options.variable("TERM").is_none_or(|term| term.is_empty());
+    let options = if no_term { &with_term } else { options };
+    let command = prepare(argv, options)?;
+    restore_defaults();
+    let size = size.map_or(DEFAULT_SIZE, |size| (size.width, size.height));
+    match &options.keeper {
+        Some(keeper) => kept_terminal(argv, options, size, keeper).await,
+        None => own_terminal(argv, options, size, command),
     }
-    let no_terminal = |error: &dyn fmt::Display| SpawnError(format!("cannot open a terminal: {error}"));
+}
+
+fn no_terminal(error: &dyn fmt::Display) -> SpawnError {
+    SpawnError(format!("cannot open a terminal: {error}"))
+}
+
+async fn kept_terminal(
+    argv: &[String],
+    options: &CommandOptions,
+    size: (u16, u16),
+    keeper: &Keeper,
+) -> Result<Terminal, SpawnError> {
+    let order = order(argv, options, [false; 3], Some(size));
+    let (kept, descriptors) = keeper::start(keeper, &order, &[]).await?;
+    // From here on the group kills what was started.
+    let processes = Processes::kept(kept, Reach::Session);
+    let [master, slave] =
+        <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| no_terminal(&"none came back"))?;
+    let master = Descriptor::new(master).map_err(|error| no_terminal(&error))?;
+    Ok(Terminal { master, slave, processes })
+}
+
+fn own_terminal(
+    argv: &[String],
+    options: &CommandOptions,
+    (columns, rows): (u16, u16),
+    command: Command,
+) -> Result<Terminal, SpawnError> {
     let (pty, pts) = {
         let _nothing_starts = TERMINAL_OPENING.write().unwrap_or_else(PoisonError::into_inner);
         pty_process::open().map_err(|error| no_terminal(&error))?
     };
     let slave = pts.as_fd().try_clone_to_owned().map_err(|error| no_terminal(&error))?;
     let master = Descriptor::new(OwnedFd::from(pty)).map_err(|error| no_terminal(&error))?;
-    let (columns, rows) = size.map_or(DEFAULT_SIZE, |size| (size.width, size.height));
     set_size(&master, columns, rows).map_err(|error| no_terminal(&error))?;
     let child = {
         let _no_terminal_opens = TERMINAL_OPENING.read().unwrap_or_else(PoisonError::into_inner);
+        let command = tokio::process::Command::from(command);
         pty_process::Command::from(command).spawn(pts).map_err(|error| match error {
             pty_process::Error::Io(error) => explain(argv, options, &error),
             other => no_terminal(&other),
@@ -129,11 +184,28 @@ fn set_size(master: &Descriptor, columns: u16, rows: u16) -> io::Result<()> {
     Ok(tcsetwinsize(master.file(), size)?)
 }
 
-fn prepare(argv: &[String], options: &CommandOptions) -> Result<Command, SpawnError> {
+/// What a keeper is told.
+fn order(
+    argv: &[String],
+    options: &CommandOptions,
+    streams: [bool; 3],
+    terminal: Option<(u16, u16)>,
+) -> Order {
+    Order {
+        argv: argv.to_vec(),
+        env: options.env.clone(),
+        clear_env: options.clear_env,
+        cwd: options.cwd.clone().map(PathBuf::into_os_string),
+        streams,
+        terminal,
+    }
+}
+
+/// The command without its streams.
+pub(super) fn prepare(argv: &[String], options: &CommandOptions) -> Result<Command, SpawnError> {
     let Some((program, arguments)) = argv.split_first().filter(|(program, _)| !program.is_empty()) else {
         return Err(SpawnError("no command was given".to_owned()));
     };
-    restore_defaults();
     let mut command = Command::new(program);
     command.args(arguments);
     if options.clear_env {
@@ -146,24 +218,27 @@ fn prepare(argv: &[String], options: &CommandOptions) -> Result<Command, SpawnEr
     Ok(command)
 }
 
-fn pipe_to_child(wanted: bool) -> io::Result<(Option<Descriptor>, Stdio)> {
+/// Our end and the command's end of a pipe, or neither.
+type Ends = (Option<Descriptor>, Option<OwnedFd>);
+
+fn pipe_to_child(wanted: bool) -> io::Result<Ends> {
     if !wanted {
-        return Ok((None, Stdio::null()));
+        return Ok((None, None));
     }
     let (theirs, ours) = io::pipe()?;
-    Ok((Some(Descriptor::new(ours)?), theirs.into()))
+    Ok((Some(Descriptor::new(ours)?), Some(theirs.into())))
 }
 
-fn pipe_from_child(wanted: bool) -> io::Result<(Option<Descriptor>, Stdio)> {
+fn pipe_from_child(wanted: bool) -> io::Result<Ends> {
     if !wanted {
-        return Ok((None, Stdio::null()));
+        return Ok((None, None));
     }
     let (ours, theirs) = io::pipe()?;
-    Ok((Some(Descriptor::new(ours)?), theirs.into()))
+    Ok((Some(Descriptor::new(ours)?), Some(theirs.into())))
 }
 
 /// The kernel's answer does not say whether the program or the directory was meant: look.
-fn explain(argv: &[String], options: &CommandOptions, error: &io::Error) -> SpawnError {
+pub(super) fn explain(argv: &[String], options: &CommandOptions, error: &io::Error) -> SpawnError {
     let program = argv.first().map(String::as_str).unwrap_or_default();
     if let Some(cwd) = &options.cwd
         && let Some(fault) = directory_fault(cwd)
@@ -202,10 +277,10 @@ fn located(program: &str, options: &CommandOptions) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn fault(program: &str, options: &CommandOptions) -> String {
+    async fn fault(program: &str, options: &CommandOptions) -> String {
         let wanted = Wanted { stdin: false, stdout: false, stderr: false };
-        let piped = with_pipes(&[program.to_owned()], options, wanted).unwrap_err();
-        let terminal = with_terminal(&[program.to_owned()], options, None).unwrap_err();
+        let piped = with_pipes(&[program.to_owned()], options, wanted).await.unwrap_err();
+        let terminal = with_terminal(&[program.to_owned()], options, None).await.unwrap_err();
         assert_eq!(piped, terminal, "both ways of starting must say the same");
         piped.to_string()
     }
@@ -213,12 +288,18 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_cannot_start_says_why() {
         let here = CommandOptions::default();
-        assert_eq!(fault("nosuch", &here), r#"exec: "nosuch": executable file not found in $PATH"#);
-        assert_eq!(fault("/no/such", &here), r#"exec: "/no/such": stat /no/such: no such file or directory"#);
-        assert_eq!(fault("/etc", &here), r#"exec: "/etc": permission denied"#);
-        assert_eq!(fault("", &here), "no command was given");
+        assert_eq!(fault("nosuch", &here).await, r#"exec: "nosuch": executable file not found in $PATH"#);
+        assert_eq!(
+            fault("/no/such", &here).await,
+            r#"exec: "/no/such": stat /no/such: no such file or directory"#
+        );
+        assert_eq!(fault("/etc", &here).await, r#"exec: "/etc": permission denied"#);
+        assert_eq!(fault("", &here).await, "no command was given");
         let elsewhere = CommandOptions { cwd: Some("/no/such".into()), ..Default::default() };
-        assert_eq!(fault("true", &elsewhere), r#"chdir to "/no/such" failed: no such file or directory"#);
+        assert_eq!(
+            fault("true", &elsewhere).await,
+            r#"chdir to "/no/such" failed: no such file or directory"#
+        );
     }
 
     #[tokio::test]
@@ -228,7 +309,7 @@ mod tests {
         let script = dir.path().join("script");
         std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let text = fault(script.to_str().unwrap(), &CommandOptions::default());
+        let text = fault(script.to_str().unwrap(), &CommandOptions::default()).await;
         assert!(text.ends_with("the interpreter that it names is missing"), "{text}");
     }
 }

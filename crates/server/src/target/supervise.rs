@@ -187,7 +187,7 @@ async fn piped(
     let spec = &shared.spec;
     let wanted = Wanted { stdin: shared_input.is_some(), stdout: true, stderr: true };
     let Piped { stdin, stdout, stderr, mut processes } =
-        spawn::with_pipes(&spec.command, &spec.session.command, wanted)?;
+        spawn::with_pipes(&spec.command, &spec.session.command, wanted).await?;
     let started_at = Timestamp::now();
     shared.begin(run, started_at);
     let drain = |from: Option<Descriptor>, stream| async move {
@@ -215,7 +215,7 @@ async fn terminal(
 ) -> RunResult {
     let spec = &shared.spec;
     let Terminal { master, slave, mut processes } =
-        spawn::with_terminal(&spec.command, &spec.session.command, None)?;
+        spawn::with_terminal(&spec.command, &spec.session.command, None).await?;
     let started_at = Timestamp::now();
     let master = Arc::new(master);
     run.set_terminal(&master);

@@ -29,7 +29,7 @@ use wsstream::{
         server,
     },
 };
-use wsstream_server::target::{Ending, HostTarget, SessionOptions, Target};
+use wsstream_server::target::{Ending, HostTarget, Keeper, SessionOptions, Target};
 
 /// Long enough for a busy machine; a test that needs it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -244,6 +244,27 @@ impl Output {
             self.seen.push_str(&String::from_utf8_lossy(&chunk));
         }
         std::mem::take(&mut self.seen)
+    }
+}
+
+/// Commands of this test run below a keeper: this program, as [`keep_when_told_to`] makes it one.
+pub fn keeper() -> Keeper {
+    Keeper::this_program([
+        "--exact",
+        "--nocapture",
+        "--test-threads=1",
+        "the_keeper_of_the_other_tests",
+        AS_KEEPER,
+    ])
+}
+
+const AS_KEEPER: &str = "as-keeper";
+
+/// The body of a test of the name above. The test harness is in the way of `main`, so a test plays it.
+pub fn keep_when_told_to() {
+    if std::env::args().any(|argument| argument == AS_KEEPER) {
+        let _ = Keeper::run();
+        std::process::exit(0);
     }
 }
 

@@ -1,0 +1,59 @@
+//! One small process between the server and each command, so that the end of a session reaches everything that the
+//! command started.
+//!
+//! A process group or a session of processes can be left (`setsid`, daemons that fork twice), and a server that is
+//! killed with SIGKILL can do nothing any more. The keeper closes both gaps without privileges: it is a *subreaper*, so
+//! that whatever loses its parent becomes its child and stays findable, and it holds one end of a socket whose other
+//! end only the server has: when that closes without a word, everything below the keeper is killed. Making the server
+//! itself the subreaper would tell orphans from other sessions' apart no better, would change the process that embeds
+//! this library, and would not survive SIGKILL. PDEATHSIG reaches one process, not its children.
+//!
+//! ```text
+//! server ── socket ── keeper ── leader (own process group or session) ── …
+//!        order, 3 descriptors →
+//!        ← started, exited
+//!        K (kill all), R (let go); end of file means K and exit
+//! ```
+//!
+//! It costs one more `exec`, and some memory, for each command: off unless [`CommandOptions::keeper`] is set.
+//!
+//! [`CommandOptions::keeper`]: super::CommandOptions::keeper
+
+mod child;
+mod link;
+mod wire;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+pub(super) use link::{Handle, Kept, start};
+pub(super) use wire::Order;
+
+/// How to start the process that keeps a command; see [`CommandOptions::keeper`](super::CommandOptions::keeper).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keeper {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Keeper {
+    /// `program`, called with `arguments`, must call [`Keeper::run`].
+    pub fn new(
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
+        Self { program: program.into(), arguments: arguments.into_iter().map(Into::into).collect() }
+    }
+
+    /// The program that is running, whatever has become of its file since. Choose arguments by which its `main`
+    /// recognises the case.
+    pub fn this_program(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self::new("/proc/self/exe", arguments)
+    }
+
+    /// What the process does, to be called first thing in `main`, before threads or a runtime exist. It takes its
+    /// orders from standard input, which must be the socket that the server made, and returns when all is over.
+    #[must_use]
+    pub fn run() -> ExitCode {
+        child::run()
+    }
+}

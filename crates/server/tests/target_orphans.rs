@@ -1,0 +1,277 @@
+//! Processes that leave the group of their command, and what ends them: a keeper beside each command.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod target_support;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use target_support::*;
+use wsstream::remotecommand::ExitCode;
+use wsstream_server::target::{
+    Background, ContainerState, OnDisconnect, ProcessSpec, ProcessTarget, SessionOptions, Target as _,
+};
+
+#[test]
+fn the_keeper_of_the_other_tests() {
+    keep_when_told_to();
+}
+
+fn kept() -> SessionOptions {
+    let mut options = SessionOptions::default();
+    options.command.keeper = Some(keeper());
+    options.disconnect.finish = Duration::from_millis(200);
+    options.disconnect.kill = Duration::from_millis(1500);
+    options
+}
+
+/// Starts helpers that cannot be reached by way of the process group: one in a session of its own, one below two
+/// parents that have ended, one that ignores whatever can be ignored.
+fn leavers(mark: &str) -> String {
+    format!(
+        "setsid sleep {mark} & (setsid sh -c 'sleep {mark} & exit' &) ; \
+         setsid sh -c 'trap \"\" HUP TERM INT; sleep {mark}; sleep {mark}' & echo ready; "
+    )
+}
+
+/// How many processes those are that have exactly the mark among their arguments.
+const LEAVERS: usize = 3;
+
+async fn gone(mark: &str) {
+    until("the processes to be gone", || alive(mark) == 0).await;
+}
+
+async fn ready(host: &Served, script: &str, tty: bool, mark: &str) -> Client {
+    let mut client = Client::of(host.exec(sh(script).stdin(true).stdout(true).tty(tty)).await);
+    client.out().wait_for("ready").await;
+    until("all to run", || alive(mark) == LEAVERS).await;
+    client
+}
+
+/// The parent of a command.
+fn keeper_of(pid: i32) -> Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let parent = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(1).unwrap();
+    Pid::from_raw(parent.parse().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_kept_command_is_like_any_other() {
+    let host = Served::host_with(kept()).await;
+    let got = host.sh("echo out; echo err >&2; exit 7").await;
+    assert_eq!((&got.stdout[..], &got.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(got.outcome, exited(7));
+    assert_eq!(host.sh("kill -9 $$").await.outcome, exited(137));
+    assert_eq!(host.sh("kill -15 $$").await.outcome, exited(143));
+    assert_eq!(host.sh("head -c 3000000 /dev/zero").await.stdout.len(), 3_000_000);
+    let big = "x".repeat(40_000);
+    assert_eq!(host.sh(&format!("echo {big} | wc -c")).await.stdout, "40001\n");
+    // Its group is its own and it leads it; it inherits no more than without a keeper, descriptors and signals.
+    let script = "set -- $(cut -d' ' -f5,6 /proc/$$/stat); test $1 = $$ && test $2 != $$ && ls /proc/self/fd; \
+                  grep -E 'Sig(Ign|Blk)' /proc/self/status";
+    let (got, without) = (host.sh(script).await, Served::host().await.sh(script).await);
+    assert_eq!((&got.stdout, got.outcome), (&without.stdout, exited(0)));
+}
+
+#[tokio::test]
+async fn input_and_its_end_reach_a_kept_command() {
+    let host = Served::host_with(kept()).await;
+    let mut client = Client::of(host.exec(sh("sort; exit 4").stdin(true).stdout(true)).await);
+    client.write("b\na\n").await;
+    client.close_stdin();
+    assert_eq!(client.finish().await, ("a\nb\n".to_owned(), exited(4)));
+}
+
+#[tokio::test]
+async fn a_kept_terminal_is_like_any_other() {
+    let host = Served::host_with(kept()).await;
+    let script = "tty; stty size; read -r line; stty size; echo got $line; ps -o sid=,pid= -p $$; exit 3";
+    let mut client = Client::of(host.exec(sh(script).stdin(true).stdout(true).tty(true)).await);
+    client.resize(100, 30).await;
+    client.out().wait_for("/dev/pts/").await;
+    client.resize(120, 40).await;
+    // The echo comes from the terminal.
+    client.write("hello\r").await;
+    let (out, outcome) = client.finish().await;
+    assert!(out.contains("40 120") && out.contains("got hello"), "{out}");
+    let last = out.lines().last().unwrap();
+    let numbers: Vec<_> = last.split_whitespace().collect();
+    assert_eq!(numbers[0], numbers[1], "it leads its session: {out}");
+    assert_eq!(outcome, exited(3));
+}
+
+#[tokio::test]
+async fn a_kept_command_that_cannot_start_says_why() {
+    for tty in [false, true] {
+        let mut options = kept();
+        for (command, text) in [
+            ("nosuch", r#"exec: "nosuch": executable file not found in $PATH"#),
+            ("/etc", r#"exec: "/etc": permission denied"#),
+        ] {
+            let host = Served::host_with(options.clone()).await;
+            let request = wsstream::remotecommand::Request::command([command]).stdout(true).tty(tty);
+            let outcome = Client::of(host.exec(request).await).outcome().await;
+            assert!(failure(&outcome).ends_with(text), "{outcome}");
+        }
+        options.command.cwd = Some("/no/such".into());
+        let host = Served::host_with(options).await;
+        let outcome = Client::of(host.exec(sh("true").stdout(true).tty(tty)).await).outcome().await;
+        assert!(failure(&outcome).contains(r#"chdir to "/no/such" failed"#), "{outcome}");
+    }
+    let mut options = SessionOptions::default();
+    options.command.keeper = Some(wsstream_server::target::Keeper::new("/no/such/keeper", [""; 0]));
+    let outcome =
+        Client::of(Served::host_with(options).await.exec(sh("true").stdout(true)).await).outcome().await;
+    assert!(failure(&outcome).contains("cannot start the process that keeps the command"), "{outcome}");
+    let mut options = SessionOptions::default();
+    options.command.keeper = Some(wsstream_server::target::Keeper::new("true", [""; 0]));
+    let outcome =
+        Client::of(Served::host_with(options).await.exec(sh("true").stdout(true)).await).outcome().await;
+    assert!(failure(&outcome).contains("cannot start the process that keeps the command"), "{outcome}");
+}
+
+#[tokio::test]
+async fn what_has_left_the_group_ends_when_the_client_leaves() {
+    for action in [OnDisconnect::Auto, OnDisconnect::HangUp, OnDisconnect::Terminate, OnDisconnect::Kill] {
+        for tty in [false, true] {
+            let mut options = kept();
+            options.disconnect.action = action;
+            let (host, mark) = (Served::host_with(options).await, mark());
+            let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
+            drop(client);
+            gone(&mark).await;
+            host.report().await;
+            until("no zombies", || zombies().is_empty()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_left_the_group_ends_when_the_session_is_dropped() {
+    for tty in [false, true] {
+        let (host, mark) = (Served::host_with(kept()).await, mark());
+        let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
+        host.sessions.lock().await.abort_all();
+        gone(&mark).await;
+        until("no zombies", || zombies().is_empty()).await;
+        drop(client);
+    }
+}
+
+/// A daemon that a command starts on purpose lives on behind it, unless the policy says otherwise.
+#[tokio::test]
+async fn daemons_live_on_behind_a_command_that_has_ended_or_not() {
+    for (background, left) in [(Background::Keep, LEAVERS), (Background::Kill, 0)] {
+        for tty in [false, true] {
+            let mut options = kept();
+            options.background = background;
+            let (host, mark) = (Served::host_with(options).await, mark());
+            let script = format!("exec >/dev/null 2>&1 </dev/null; {}", leavers(&mark));
+            let script = format!(
+                "({script}); until [ $(pgrep -fxc 'sleep {mark}') = {LEAVERS} ]; do sleep 0.02; done; echo started; exit 3"
+            );
+            let (out, outcome) =
+                Client::of(host.exec(sh(&script).stdout(true).tty(tty)).await).finish().await;
+            assert_eq!((out.trim_end(), outcome), ("started", exited(3)));
+            host.report().await;
+            until("the right number", || alive(&mark) == left).await;
+            if left > 0 {
+                until("no keeper and no zombie", || zombies().is_empty()).await;
+                assert_eq!(alive(&mark), left);
+                end(&mark);
+            }
+        }
+    }
+}
+
+/// Children of the keeper whose parents have ended are reaped while the session goes on.
+#[tokio::test]
+async fn orphans_are_reaped_while_the_command_runs() {
+    let host = Served::host_with(kept()).await;
+    let script = "for i in 1 2 3 4 5 6 7 8; do (sleep 0.1 &); done; echo $$; read line; exit 0";
+    let mut client = Client::of(host.exec(sh(script).stdin(true).stdout(true)).await);
+    client.out().wait_for("\n").await;
+    let keeper = keeper_of(client.out().seen.trim().parse().unwrap()).as_raw_nonzero().get();
+    let children = || {
+        let stats = std::fs::read_dir("/proc").unwrap().flatten();
+        let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        let parent =
+            |stat: &String| stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse::<i32>().ok();
+        stats.filter(|stat| parent(stat) == Some(keeper)).count()
+    };
+    until("only the command to be left", || children() == 1).await;
+    client.close_stdin();
+    assert_eq!(client.outcome().await, exited(0));
+}
+
+/// Somebody kills the keeper: the session fails, it does not hang, and the group at least is ended.
+#[tokio::test]
+async fn a_session_whose_keeper_is_killed_fails() {
+    for tty in [false, true] {
+        let (host, mark) = (Served::host_with(kept()).await, mark());
+        let script = format!("echo $$; sleep {mark}; true");
+        let mut client = Client::of(host.exec(sh(&script).stdout(true).tty(tty)).await);
+        client.out().wait_for("\n").await;
+        until("it to run", || alive(&mark) == 1).await;
+        let keeper = keeper_of(client.out().seen.trim().parse().unwrap());
+        kill_process(keeper, Signal::KILL).unwrap();
+        let outcome = client.outcome().await;
+        assert!(
+            failure(&outcome).contains("the process that keeps the command has been killed"),
+            "{outcome}"
+        );
+        gone(&mark).await;
+    }
+}
+
+/// What a service manager or a terminal sends to all does not take the keeper away before its command.
+#[tokio::test]
+async fn a_keeper_outlives_the_signals_that_are_meant_for_the_server() {
+    let host = Served::host_with(kept()).await;
+    let mut client = Client::of(host.exec(sh("echo $$; read line; exit 5").stdin(true).stdout(true)).await);
+    client.out().wait_for("\n").await;
+    let keeper = keeper_of(client.out().seen.trim().parse().unwrap());
+    // It may still be about to install its handlers: it is ready to be told so once it waits for children.
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", keeper.as_raw_nonzero())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 0x4007 == 0x4007
+    };
+    until("its handlers", caught).await;
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        kill_process(keeper, signal).unwrap();
+    }
+    client.close_stdin();
+    assert_eq!(client.outcome().await, exited(5));
+}
+
+#[tokio::test]
+async fn a_supervised_command_takes_everything_along() {
+    let mark = mark();
+    let command = ["sh", "-c", &format!("{} sleep 1000", leavers(&mark))].map(String::from);
+    let mut spec = ProcessSpec::new("pod", "main", command.into());
+    spec.session = kept();
+    let target = Arc::new(ProcessTarget::start(spec));
+    until("all to run", || alive(&mark) == LEAVERS).await;
+    let asked = Instant::now();
+    target.stop(Duration::from_secs(5)).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "SIGTERM was enough for the main process");
+    let ContainerState::Terminated(end) = target.state() else { panic!("{:?}", target.state()) };
+    assert_eq!((end.exit_code, end.signal), (143, Some(15)));
+    gone(&mark).await;
+}
+
+#[tokio::test]
+async fn a_kept_command_reports_its_exit_code_although_a_daemon_holds_its_output() {
+    let mut options = kept();
+    options.drain.0 = Duration::from_millis(200);
+    let (host, mark) = (Served::host_with(options).await, mark());
+    let script = format!("setsid sleep {mark} & echo last words; exit 9");
+    let (out, outcome) = Client::of(host.exec(sh(&script).stdout(true)).await).finish().await;
+    assert_eq!((out.as_str(), outcome), ("last words\n", exited(9)));
+    assert_eq!(host.report().await.result, Some(Ok(ExitCode(9))));
+    end(&mark);
+}
