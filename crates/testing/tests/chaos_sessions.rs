@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use wsstream_testing::chaos::Fault;
+use wsstream_proto::subprotocol::Subprotocol;
+use wsstream_testing::chaos::oracle::Claim;
+use wsstream_testing::chaos::script::Input;
 use wsstream_testing::chaos::session::Setting;
 use wsstream_testing::chaos::sweep::{CUTS, Worker};
+use wsstream_testing::chaos::{Fault, Plan, Script, Verdict};
 
 fn clean(worker: &Worker) {
     let tally = &worker.tally;
@@ -63,4 +66,17 @@ fn changed_frame_headers_break_nothing_else() {
     let tally = &worker.tally;
     println!("{tally}");
     assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+}
+
+/// Before v4 a clean end is all that a client gets. The server's Close had come, but the client's own input, which
+/// nobody read any more, could not drain over its slow way up, and after 20 s the session was called lost.
+#[test]
+fn input_that_does_not_drain_does_not_turn_a_clean_end_into_a_loss() {
+    let script =
+        Script { stdin: 200_000, input: Input::Flood, ..Script::output(1, Subprotocol::CHANNEL, 2657) };
+    let plan: Plan = "seed=1 up:split=500 up:delay=170".parse().unwrap();
+    let setting = Setting { capacity: 512, ..Setting::default() };
+    let mut worker = Worker::default();
+    let run = worker.session("flood", &script, &plan, setting);
+    assert_eq!((run.verdict, run.claim), (Verdict::Complete, Claim::Ended));
 }

@@ -46,6 +46,8 @@ struct Duct {
     shut: bool,
     /// The writer was dropped with unread bytes: the reset follows what waits.
     reset_follows: bool,
+    /// The reader was dropped: whatever reaches its place is answered by a reset.
+    deserted: bool,
     /// The reader sees the end.
     ended: bool,
     /// What is written goes nowhere: half-closed by the wire.
@@ -68,6 +70,7 @@ impl Duct {
             next: None,
             shut: false,
             reset_follows: false,
+            deserted: false,
             ended: false,
             void: false,
             broken: None,
@@ -149,6 +152,10 @@ impl Shared {
             };
             let (used, fault) = duct.lane.process(&duct.waiting[..limit], &mut duct.ready);
             duct.waiting.advance(used);
+            if used > 0 && duct.deserted {
+                self.ducts.iter_mut().for_each(|duct| duct.fail(io::ErrorKind::ConnectionReset));
+                return;
+            }
             if used > 0 {
                 let pause = match (duct.lane.pace.delay, duct.lane.pace.rate) {
                     (None, None) => None,
@@ -396,6 +403,7 @@ impl Drop for End {
         let inbound = &mut shared.ducts[theirs];
         let unread = inbound.length() > 0 && inbound.broken.is_none();
         inbound.ready.clear();
+        inbound.deserted = true;
         if inbound.hold.is_none() {
             // Whoever writes to a closed socket is reset.
             inbound.waiting.clear();

@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join3, select};
 use http::{Request as HttpRequest, Response, Uri};
 use tokio::io::AsyncWrite;
@@ -312,7 +313,12 @@ async fn until_closed(connection: &Connection, driver: impl Future<Output = End>
     connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
     match patiently(connection, driver).await {
         Ok(end) => end,
-        Err(_) => End::Lost(Loss::DeadPeer(CLOSE_PATIENCE * 2)),
+        // The server has closed, so nothing more can come; it is only our own input that does not drain, and that
+        // nobody wants any more.
+        Err(_) => match connection.disconnected().now_or_never() {
+            Some(end @ End::Closed { .. }) => end,
+            _ => End::Lost(Loss::DeadPeer(CLOSE_PATIENCE * 2)),
+        },
     }
 }
 
