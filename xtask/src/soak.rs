@@ -119,7 +119,7 @@ impl Args {
 }
 
 fn mixed(seed: u64) -> Session {
-    let actor = if seed % 4 == 0 { Actor::Program } else { Actor::Library };
+    let actor = if seed.is_multiple_of(4) { Actor::Program } else { Actor::Library };
     let mut session = Session::random(actor, seed, false);
     if actor == Actor::Program && seed % 16 == 8 {
         session.kill_after = Some(Duration::from_millis(seed / 16 % 300));

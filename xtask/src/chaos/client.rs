@@ -79,7 +79,7 @@ impl Session {
         let mut plan = Plan::brief(seed, up, down);
         if flip {
             for (_, _, fault) in &mut plan.faults {
-                *fault = Fault::Flip((seed >> 8) as u8 | 1);
+                *fault = Fault::Flip(1 << (seed % 8));
             }
         }
         Self { actor, script, plan, words: Vec::new(), code: None, doomed: false, kill_after: None }
@@ -225,13 +225,19 @@ type Consumed = wsstream_testing::chaos::session::Consumed;
 fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
     let expected = script.content(2).bytes(0, usize::try_from(script.stderr).unwrap_or(usize::MAX));
     let same = text.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-    let (remote, words) = text.split_at(same);
-    let mut checker = script.checker(2);
-    checker.feed(remote);
     let known =
         ["wsstream: ", "Error from server", "error: ", "E1", "W1", "command terminated", "Unable", "Error"];
-    let begins = String::from_utf8_lossy(words.trim_ascii_start()).into_owned();
-    if !words.trim_ascii().is_empty() && !known.iter().any(|word| begins.starts_with(word)) {
+    let begins = |at: usize| {
+        let words =
+            String::from_utf8_lossy(text.get(at..).unwrap_or_default().trim_ascii_start()).into_owned();
+        words.is_empty() || known.iter().any(|word| words.starts_with(word))
+    };
+    // The command's next bytes may happen to be the first of the client's words.
+    let end = (same.saturating_sub(4)..=same).rev().find(|at| begins(*at));
+    let (remote, words) = text.split_at(end.unwrap_or(same));
+    let mut checker = script.checker(2);
+    checker.feed(remote);
+    if end.is_none() {
         // Neither the command's nor the client's: bytes that nobody sent.
         checker.feed(words);
     }

@@ -85,19 +85,20 @@ pub(super) async fn signals(place: &Place, budget: &Budget, seed: u64, note: &mu
     let server = Running::start(place, Target::Plain, None).await?;
     let before = server.reading()?;
     let make = |number: u64| {
-        let actor = if number % 4 == 0 { Actor::Program } else { Actor::Library };
+        let actor = if number.is_multiple_of(4) { Actor::Program } else { Actor::Library };
         let mut session = Session::random(actor, seed.wrapping_add(number), false);
         session.plan = Plan::smooth();
         session.script.departure = wsstream_testing::chaos::script::Departure::None;
         if session.script.input == Input::Echo {
             session.script.stdin = session.script.stdin.min(10_000);
         }
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             // The pipes stay open for 4 s; the grace is 2.
             session.words = vec!["--heir=4".to_owned()];
         } else {
             // Not SIGSEGV and SIGPIPE, which the puppet's runtime takes for itself.
-            let signal = [1, 2, 3, 6, 9, 10, 12, 15][number as usize % 8];
+            const ENDS: [u8; 8] = [1, 2, 3, 6, 9, 10, 12, 15];
+            let signal = ENDS.into_iter().cycle().nth(usize::try_from(number % 8).unwrap_or(0)).unwrap_or(9);
             session.words = vec![format!("--signal={signal}")];
             session.code = Some(128 + signal);
         }

@@ -113,7 +113,6 @@ impl Args {
         if self.replay {
             return Ok(replay(seed));
         }
-        let workspace = Workspace::find()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let chosen: Vec<_> = SWEEPS
             .iter()
@@ -139,7 +138,7 @@ impl Args {
                 "random" => memory::random(&budget, seed),
                 name => {
                     if place.is_none() {
-                        place = Some(Place::prepare(&workspace, self.debug)?);
+                        place = Some(Place::prepare(&Workspace::find()?, self.debug)?);
                     }
                     let place = place.as_ref().context("no place")?;
                     runtime.block_on(sockets::sweep(name, place, &budget, seed))?

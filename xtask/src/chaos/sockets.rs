@@ -56,7 +56,7 @@ async fn mixed(
     let flips = target == Target::Tls;
     let make = move |number: u64| {
         let seed = seed.wrapping_add(number);
-        let mut session = Session::random(actor, seed, flips && seed % 3 == 0);
+        let mut session = Session::random(actor, seed, flips && seed.is_multiple_of(3));
         if actor == Actor::Program && seed % 10 == 9 {
             session.kill_after = Some(Duration::from_millis(seed / 10 % 200));
         }

@@ -185,12 +185,8 @@ impl Pipe<'_> {
                 }
                 match fault {
                     None if start == length => break,
-                    None => {}
-                    Some(fault) => {
-                        if self.fault(fault, from, to).await {
-                            return;
-                        }
-                    }
+                    Some(fault) if self.fault(fault, from, to).await => return,
+                    None | Some(_) => {}
                 }
             }
             if at_end {

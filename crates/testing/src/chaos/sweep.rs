@@ -165,7 +165,7 @@ pub fn random(seed: u64) -> (Script, Plan, Setting) {
     let (up, down) = script.volume();
     let tls = seed % 8 == 7;
     let mut plan = Plan::random(seed, up, down);
-    if tls && seed % 3 == 0 {
+    if tls && seed.is_multiple_of(3) {
         // Under TLS a changed byte must be noticed, wherever it is.
         for (_, _, fault) in &mut plan.faults {
             *fault = Fault::Flip((seed >> 8) as u8 | 1);
