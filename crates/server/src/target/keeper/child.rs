@@ -15,7 +15,11 @@ use std::{
 
 use rustix::{
     event::{Timespec, poll},
-    process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, waitid, waitpid},
+    io::Errno,
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, set_child_subreaper,
+        waitid, waitpid,
+    },
     termios::{Winsize, tcsetwinsize},
 };
 
@@ -33,6 +37,9 @@ const KILLING: Duration = Duration::from_secs(10);
 
 /// Between two rounds of killing.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// How often to look whether all is over before the whole table of processes is read.
+const QUICK_ROUNDS: u32 = 5;
 
 /// The thread that waits needs next to nothing.
 const STACK: usize = 128 * 1024;
@@ -73,7 +80,11 @@ fn keep() -> io::Result<()> {
             Ok(1) if word == [RELEASE] => return Ok(()),
             // The server has dropped the session, or is no more.
             _ => {
-                end_all(me, leader);
+                // Nobody asks for its number any more: the leader may be reaped, and with it the quick way is open.
+                kill_process_group(leader, Signal::KILL).ok();
+                if !reap_all() {
+                    end_all(me, leader);
+                }
                 return Ok(());
             }
         }
@@ -161,7 +172,7 @@ fn wait(me: Pid, leader: Pid, news: &UnixStream) {
     loop {
         match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             // There are no children: cannot be while the leader is one.
             Err(_) => return,
         }
@@ -187,6 +198,21 @@ fn reap(me: Pid, leader: Pid) -> usize {
     ended.filter(|child| matches!(waitpid(Some(child.pid), WaitOptions::NOHANG), Ok(Some(_)))).count()
 }
 
+/// Reaps whatever is reaped within a moment; true when no child is left, and so no descendant: an orphan is a child.
+fn reap_all() -> bool {
+    for _ in 0..QUICK_ROUNDS {
+        loop {
+            match waitpid(None, WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Err(Errno::CHILD) => return true,
+                _ => break,
+            }
+        }
+        pause(PAUSE);
+    }
+    false
+}
+
 /// Kills everything below, in rounds: what is killed leaves its children to us, and what forks meanwhile is met in the
 /// next round.
 fn end_all(me: Pid, leader: Pid) {
@@ -200,7 +226,7 @@ fn end_all(me: Pid, leader: Pid) {
         }
         for process in living {
             // Another user's, by a set-user-id program: it is not ours to end.
-            if process.signal(rustix::process::Signal::KILL).is_err() {
+            if process.signal(Signal::KILL).is_err() {
                 beyond.insert(process.pid);
             }
         }
