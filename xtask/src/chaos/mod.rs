@@ -36,7 +36,7 @@ pub struct Args {
     /// Where the random numbers start [default: the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl, kills,
+    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl, go, kills,
     /// signals, descriptors
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -79,6 +79,7 @@ const SWEEPS: &[(&str, u32)] = &[
     ("exec", 10),
     ("exec-tls", 5),
     ("kubectl", 6),
+    ("go", 6),
     ("kills", 5),
     ("signals", 1),
     ("descriptors", 1),

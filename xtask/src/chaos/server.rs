@@ -28,6 +28,8 @@ pub(crate) enum Target {
     Plain,
     /// `wsstream serve` over TLS.
     Tls,
+    /// The server of Go's own streaming code, which `cargo xtask interop` builds from interop/go: for comparison.
+    Go,
 }
 
 /// The programs, and a folder for what they write.
@@ -36,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) binary: PathBuf,
     pub(crate) puppet: PathBuf,
     pub(crate) kubectl: Option<PathBuf>,
+    /// Go's server; `WSSTREAM_GO_SERVER` names another.
+    pub(crate) go: Option<PathBuf>,
     pub(crate) folder: TempDir,
 }
 
@@ -58,7 +62,9 @@ impl Place {
         let kubectl = std::env::var_os("PATH").and_then(|path| {
             std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|file| file.is_file())
         });
-        Ok(Self { binary, puppet, kubectl, folder })
+        let go = std::env::var_os("WSSTREAM_GO_SERVER")
+            .map_or_else(|| workspace.target.join("interop/go-server"), PathBuf::from);
+        Ok(Self { binary, puppet, kubectl, go: go.is_file().then_some(go), folder })
     }
 }
 
@@ -102,6 +108,7 @@ impl Running {
         let (kubeconfig, log) = (folder.join("kubeconfig"), folder.join("log"));
         let output = File::create(&log)?;
         let mut command = match descriptors {
+            _ if target == Target::Go => Command::new(place.go.as_ref().context("no server of Go's")?),
             None => Command::new(&place.binary),
             Some(limit) => {
                 let mut command = Command::new("sh");
@@ -109,7 +116,10 @@ impl Running {
                 command
             }
         };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--kubeconfig"]).arg(&kubeconfig);
+        if target != Target::Go {
+            command.arg("serve");
+        }
+        command.args(["--listen", "127.0.0.1:0", "--kubeconfig"]).arg(&kubeconfig);
         if target == Target::Plain {
             command.arg("--insecure-http");
         }
@@ -126,7 +136,7 @@ impl Running {
         let started = Instant::now();
         let text = loop {
             if let Ok(text) = fs::read_to_string(&kubeconfig)
-                && text.contains("token")
+                && (text.contains("token") || target == Target::Go && text.contains("current-context"))
             {
                 break text;
             }
@@ -138,13 +148,14 @@ impl Running {
             }
             sleep(Duration::from_millis(5)).await;
         };
+        // Flow or block style, quoted or not.
         let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix(name));
-            line.map(|value| value.trim().trim_matches('"').to_owned())
+            let value = text.split_once(name)?.1.trim_start().trim_start_matches('"');
+            Some(value.split(['"', '}', '\n', ',']).next().unwrap_or_default().trim().to_owned())
         };
         let url = field("server:").context("no server in the kubeconfig")?;
         let address = url.rsplit_once("//").context("no URL")?.1.trim_end_matches('/').parse()?;
-        let token = field("token:").context("no token in the kubeconfig")?;
+        let token = field("token:").unwrap_or_default();
         Ok(Self { child, pid, address, kubeconfig: text, token, target, log, folder })
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use wsstream::Subprotocol;
 use wsstream_testing::chaos::{Tally, Verdict};
 
 use super::{
@@ -34,6 +35,12 @@ pub(super) async fn sweep(name: &str, place: &Place, budget: &Budget, seed: u64)
             Tally::default()
         }
         "kubectl" => mixed(place, Target::Tls, Actor::Kubectl, budget, seed, &mut note).await?,
+        "go" if place.go.is_none() => {
+            "no server of Go's here: `cargo xtask interop --only 'go server'` builds it"
+                .clone_into(&mut note);
+            Tally::default()
+        }
+        "go" => mixed(place, Target::Go, Actor::Library, budget, seed, &mut note).await?,
         "kills" => kills::sweep(place, budget, seed, &mut note).await?,
         "signals" => kills::signals(place, budget, seed, &mut note).await?,
         "descriptors" => kills::descriptors(place, budget, seed, &mut note).await?,
@@ -57,6 +64,10 @@ async fn mixed(
     let make = move |number: u64| {
         let seed = seed.wrapping_add(number);
         let mut session = Session::random(actor, seed, flips && seed.is_multiple_of(3));
+        if target == Target::Go && !session.script.protocol.json_status() {
+            // Where both sides have a status to be judged by.
+            session.script.protocol = [Subprotocol::V5, Subprotocol::V4][usize::from(seed % 2 == 0)].clone();
+        }
         if actor == Actor::Program && seed % 10 == 9 {
             session.kill_after = Some(Duration::from_millis(seed / 10 % 200));
         }
@@ -65,8 +76,10 @@ async fn mixed(
     let mut tally = swarm(place, &server, budget, AT_ONCE, make).await;
     let (after, leaks) = server.settles(&before, SETTLES).await?;
     let left = puppets(place);
-    tally.leaks += leaks + left as u64;
-    tally.panics += server.panics();
+    if target != Target::Go {
+        tally.leaks += leaks + left as u64;
+        tally.panics += server.panics();
+    }
     *note = format!(
         "seeds from {seed}; the server holds {} descriptors (before {}), {} children, {left} commands live, {} KiB \
          (before {})",
@@ -75,8 +88,8 @@ async fn mixed(
     Ok(tally)
 }
 
-/// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. kubectl's lies are counted as
-/// foreign.
+/// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. The lies of kubectl and of
+/// Go's server are counted as foreign.
 pub(crate) async fn swarm(
     place: &Place,
     server: &Running,
@@ -106,7 +119,7 @@ pub(crate) async fn swarm(
 /// Runs one session and counts it.
 pub(super) async fn one(place: &Place, server: &Running, session: &Session, tally: &mut Tally) {
     match session.run(place, server).await {
-        Ok((Verdict::Lie(what), bytes)) if session.actor == Actor::Kubectl => {
+        Ok((Verdict::Lie(what), bytes)) if session.actor == Actor::Kubectl || server.target == Target::Go => {
             tally.sessions += 1;
             tally.foreign_lies += 1;
             tally.bytes += bytes;
