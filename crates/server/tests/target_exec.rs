@@ -5,6 +5,7 @@ mod target_support;
 
 use std::{
     fmt::Write as _,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -52,6 +53,55 @@ async fn a_command_that_cannot_start_names_the_cause() {
             assert_eq!(failure(&got.outcome), expected);
         }
     }
+}
+
+/// The client chooses the program's name: it must not be able to write lines into the server's log.
+#[tokio::test]
+async fn a_name_with_a_newline_forges_no_log_line() {
+    let log = Log::default();
+    let _capture = tracing::subscriber::set_default(log.clone());
+    let host = Served::host().await;
+    for name in ["/no\nWARN forged", "no\r\nWARN forged", "/etc/\u{1b}[2J"] {
+        let got = host.exec(Request::command([name]).stdout(true)).await.output().await;
+        assert!(!failure(&got.outcome).contains(char::is_control), "{got:?}");
+    }
+    let events = log.0.lock().unwrap();
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert!(!events.iter().any(|event| event.contains(char::is_control)), "{events:?}");
+}
+
+/// The events of failed commands, with their fields as a plain text log prints them.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "wsstream_server::target::session"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line<'a>(&'a mut String);
+        impl tracing::field::Visit for Line<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                write!(self.0, " {}={value:?}", field.name()).unwrap();
+            }
+        }
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut Line(&mut line));
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[tokio::test]

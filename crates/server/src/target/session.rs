@@ -31,7 +31,9 @@ pub(crate) async fn exec(
             Err(Failure::status(Status::service_unavailable(error.to_string())))
         }
         Err(error) => {
-            tracing::info!(command = ?request.command.first(), %error, "a command could not be run");
+            // Quoted: no control character of the error may begin a line of its own in a log.
+            let quoted = error.to_string();
+            tracing::info!(command = ?request.command.first(), error = ?quoted, "a command could not be run");
             Err(exec_failure(error))
         }
     }

@@ -197,6 +197,7 @@ fn order(
         clear_env: options.clear_env,
         cwd: options.cwd.clone().map(PathBuf::into_os_string),
         streams,
+        cgroup: options.keeper.as_ref().is_some_and(Keeper::cgroups),
         terminal,
     }
 }
@@ -252,7 +253,10 @@ pub(super) fn explain(argv: &[String], options: &CommandOptions, error: &io::Err
         io::ErrorKind::NotFound if located(program, options).exists() => {
             format!("exec: {program:?}: no such file or directory: the interpreter that it names is missing")
         }
-        io::ErrorKind::NotFound => format!("exec: {program:?}: stat {program}: no such file or directory"),
+        // Escaped here too: the client chose the name, and these texts end up in log lines.
+        io::ErrorKind::NotFound => {
+            format!("exec: {program:?}: stat {}: no such file or directory", program.escape_debug())
+        }
         io::ErrorKind::PermissionDenied => format!("exec: {program:?}: permission denied"),
         _ => format!("exec: {program:?}: {error}"),
     })
@@ -292,6 +296,10 @@ mod tests {
         assert_eq!(
             fault("/no/such", &here).await,
             r#"exec: "/no/such": stat /no/such: no such file or directory"#
+        );
+        assert_eq!(
+            fault("/no\nWARN such", &here).await,
+            r#"exec: "/no\nWARN such": stat /no\nWARN such: no such file or directory"#
         );
         assert_eq!(fault("/etc", &here).await, r#"exec: "/etc": permission denied"#);
         assert_eq!(fault("", &here).await, "no command was given");
