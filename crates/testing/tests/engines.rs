@@ -19,7 +19,7 @@ fn each_documented_difference_exists() {
     let binary = RawFrame::new(true, opcode::BINARY, b"x");
     let ping = RawFrame::new(true, opcode::PING, b"x");
     type Row = (&'static str, Vec<u8>, &'static [(Engine, Difference)]);
-    let rows: [Row; 8] = [
+    let rows: [Row; 9] = [
         ("nothing odd", server_sends(&[binary.clone(), ping.clone(), close(1000)]), &[]),
         (
             "text",
@@ -31,6 +31,7 @@ fn each_documented_difference_exists() {
         ("a code that nobody may send", server_sends(&[close(1006)]), &[(Tungstenite, CloseCode)]),
         ("bad gateway", server_sends(&[close(1014)]), &[(Tungstenite, CloseCode)]),
         ("a refusal by the header", vec![0xc2, 5], &[(Tungstenite, EarlyRefusal)]),
+        ("a refusal by half a header", vec![0x00, 126], &[(TokioWebsockets, EarlyRefusal)]),
         ("reserved opcode", vec![0x83, 0], &[]),
     ];
     for (what, bytes, expected) in rows {

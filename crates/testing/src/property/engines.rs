@@ -10,9 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use wsstream_proto::ws::ProtocolError;
 
-use crate::peer::{RawFrame, opcode};
-
 use super::decoder::{self, Decoded};
+use super::faults::Faults;
 use super::frames::Item;
 
 /// The longest message that all engines are told to take.
@@ -49,7 +48,8 @@ pub enum Difference {
     /// tungstenite and we take it, for it changes nothing about what was said. In a control frame we refuse it too:
     /// there the length bits alone say that the frame is too long.
     LongLength,
-    /// We refuse a frame by its header; they read the rest of it first, and it is not all there.
+    /// We refuse a frame by its header, they read the rest of it first; or they refuse it by the first two bytes, we read
+    /// the rest of the header first. In both cases that rest is not there.
     EarlyRefusal,
     /// A Close code that may not be sent: tungstenite says "1002 Protocol violation" in its place (1014 among
     /// them, which the registry has), and others refuse.
@@ -299,6 +299,8 @@ fn explain(bytes: &[u8], ours: &Decoded, theirs: &Verdict, engine: Engine) -> Op
         // We took more than they did.
         return if faults.text {
             Some(Difference::TextThatIsNotUtf8)
+        } else if faults.half_header && ours.error.is_none() && same == ours.items.len() {
+            Some(Difference::EarlyRefusal)
         } else {
             (faults.long_length && engine == Engine::TokioWebsockets).then_some(Difference::LongLength)
         };
@@ -313,85 +315,4 @@ fn explain(bytes: &[u8], ours: &Decoded, theirs: &Verdict, engine: Engine) -> Op
     let theirs_is_replaced = theirs.items.get(same) == Some(&Item::Close(replaced));
     (engine == Engine::Tungstenite && theirs_is_replaced && faults.close_code)
         .then_some(Difference::CloseCode)
-}
-
-/// What is odd about the first frames of some bytes.
-#[derive(Debug, Default)]
-struct Faults {
-    text: bool,
-    long_length: bool,
-    close_code: bool,
-}
-
-impl Faults {
-    /// Looks at the frames that make up the first `items` items, and at the one that is not whole behind them.
-    fn of(bytes: &[u8], items: usize) -> Self {
-        let mut faults = Self::default();
-        let mut rest = bytes.to_vec();
-        let mut seen = 0;
-        let mut open: Option<(bool, Vec<u8>)> = None;
-        while seen < items {
-            let before = rest.clone();
-            faults.long_length |= is_long(&before);
-            let (frame, whole) = match RawFrame::decode(&mut rest) {
-                Some(frame) => (frame, true),
-                None => match partial(&before) {
-                    Some(frame) => (frame, false),
-                    None => break,
-                },
-            };
-            match frame.opcode {
-                opcode::CLOSE => {
-                    let code = frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                    faults.close_code |=
-                        code.is_some_and(|code| !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999));
-                }
-                opcode::CONTINUATION | opcode::TEXT | opcode::BINARY => {
-                    let (text, all) = open.get_or_insert((frame.opcode == opcode::TEXT, Vec::new()));
-                    all.extend(&frame.payload);
-                    faults.text |= *text && std::str::from_utf8(all).is_err();
-                }
-                _ => {}
-            }
-            let ends = frame.opcode >= opcode::CLOSE || frame.fin;
-            seen += usize::from(ends);
-            if frame.opcode < opcode::CLOSE && frame.fin {
-                open = None;
-            }
-            if !whole {
-                break;
-            }
-        }
-        faults
-    }
-}
-
-/// Whether the frame at the front has its length in more bytes than it needs.
-fn is_long(bytes: &[u8]) -> bool {
-    match bytes {
-        [_, second, a, b, ..] if second & 127 == 126 => u16::from_be_bytes([*a, *b]) < 126,
-        [_, second, len @ ..] if second & 127 == 127 => {
-            len.first_chunk().is_some_and(|len| u64::from_be_bytes(*len) <= 0xffff)
-        }
-        _ => false,
-    }
-}
-
-/// The frame at the front as far as it is there; `None` when not even its header is.
-fn partial(bytes: &[u8]) -> Option<RawFrame> {
-    let second = *bytes.get(1)?;
-    let header = 2 + match second & 127 {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    let key_at = header;
-    let header = header + if second & 128 == 0 { 0 } else { 4 };
-    let payload = bytes.get(header..)?;
-    let mut whole = RawFrame::new(bytes[0] & 128 != 0, bytes[0] & 15, payload);
-    if header > key_at {
-        let key = &bytes[key_at..header];
-        whole.payload.iter_mut().enumerate().for_each(|(i, byte)| *byte ^= key[i % 4]);
-    }
-    Some(whole)
 }

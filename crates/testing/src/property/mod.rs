@@ -8,6 +8,7 @@ pub mod connection;
 pub mod decoder;
 pub mod engines;
 pub mod explore;
+mod faults;
 pub mod frames;
 pub mod linked;
 pub mod model;
