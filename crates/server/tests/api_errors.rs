@@ -45,6 +45,7 @@ async fn every_path_and_method_answers_with_a_status() {
         ("/api/v1/pods", true),
         ("/api/v1/namespaces/default/pods", true),
         ("/api/v1/namespaces/default/pods/host", true),
+        ("/api/v1/namespaces/default/pods/host/log", true),
         ("/healthz", true),
         ("/readyz", true),
         ("/livez", true),
@@ -54,7 +55,6 @@ async fn every_path_and_method_answers_with_a_status() {
         ("/openapi/v3", false),
         ("/apis/apps/v1", false),
         ("/api/v1/nodes", false),
-        ("/api/v1/namespaces/default/pods/host/portforward", false),
         ("/api/v1/namespaces/default/pods/host/exec/more", false),
         ("/api/v1/namespaces/default/secrets", false),
         ("/metrics", false),
@@ -230,12 +230,63 @@ async fn nobody_gets_in_without_a_token_and_everybody_learns_why() {
     }
     // A token in the query is no token: it would end up in logs.
     send(&format!("/api?access_token={}", server.token), None).await.failure(401, "Unauthorized");
-    // Methods do not matter, known or not.
-    let post = http::Request::post(format!("{PODS}/host/exec?command=ls")).header("host", "x");
-    server.answer(post).await.failure(401, "Unauthorized");
     for path in ["/healthz", "/readyz", "/livez"] {
         let answer = send(path, None).await;
         assert_eq!((answer.status.as_u16(), answer.text()), (200, "ok"));
     }
     assert_eq!(send("/api", Some(&format!("Bearer {}", server.token))).await.status, 200);
+}
+
+/// A 405, or an `Allow` beside the 401, would tell an outsider which paths exist.
+#[tokio::test]
+async fn no_method_gets_past_the_token_on_any_path() {
+    let server = server().await;
+    let paths = [
+        "/version",
+        "/api",
+        "/apis",
+        "/api/v1",
+        "/api/v1/namespaces",
+        "/api/v1/namespaces/default",
+        "/api/v1/pods",
+        PODS,
+        &format!("{PODS}/host"),
+        &format!("{PODS}/host/log"),
+        &format!("{PODS}/host/exec?command=ls"),
+        &format!("{PODS}/host/attach"),
+        &format!("{PODS}/host/portforward"),
+        &format!("{PODS}/nope"),
+        "/nonsense",
+    ];
+    for path in paths {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+            let answer =
+                server.answer(http::Request::builder().method(method).uri(path).header("host", "x")).await;
+            assert!(!answer.headers.contains_key("allow"), "{method} {path}: {answer:?}");
+            assert!(answer.headers.contains_key("www-authenticate"), "{method} {path}: {answer:?}");
+            if method == "HEAD" {
+                assert_eq!(answer.status, 401, "{path}");
+            } else {
+                answer.failure(401, "Unauthorized");
+            }
+        }
+    }
+}
+
+/// kubectl tries GET with a WebSocket, then POST with SPDY, and prints the message of the latter.
+#[tokio::test]
+async fn port_forward_is_said_not_to_be_served() {
+    let server = server().await;
+    for (method, upgrade) in [(Method::GET, "websocket"), (Method::POST, "SPDY/3.1"), (Method::POST, "")] {
+        let request = |pod: &str| {
+            let request = server.request(method.clone(), &format!("{PODS}/{pod}/portforward?ports=80"));
+            if upgrade.is_empty() {
+                return request;
+            }
+            request.header("connection", "Upgrade").header("upgrade", upgrade)
+        };
+        let message = server.answer(request("host")).await.failure(501, "NotImplemented");
+        assert_eq!(message, "this server does not serve port-forward yet");
+        server.answer(request("nope")).await.failure(404, "NotFound");
+    }
 }

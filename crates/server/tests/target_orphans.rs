@@ -28,6 +28,13 @@ fn kept() -> SessionOptions {
     options
 }
 
+/// With control groups where they can be made, and without.
+fn both() -> [SessionOptions; 2] {
+    let mut without = kept();
+    without.command.keeper = Some(keeper().without_cgroups());
+    [kept(), without]
+}
+
 /// Starts helpers that cannot be reached by way of the process group: one in a session of its own, one below two
 /// parents that have ended, one that ignores whatever can be ignored.
 fn leavers(mark: &str) -> String {
@@ -137,22 +144,23 @@ async fn a_kept_command_that_cannot_start_says_why() {
 async fn what_has_left_the_group_ends_when_the_client_leaves() {
     for action in [OnDisconnect::Auto, OnDisconnect::HangUp, OnDisconnect::Terminate, OnDisconnect::Kill] {
         for tty in [false, true] {
-            let mut options = kept();
-            options.disconnect.action = action;
-            let (host, mark) = (Served::host_with(options).await, mark());
-            let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
-            drop(client);
-            gone(&mark).await;
-            host.report().await;
-            until("no zombies", || zombies().is_empty()).await;
+            for mut options in both() {
+                options.disconnect.action = action;
+                let (host, mark) = (Served::host_with(options).await, mark());
+                let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
+                drop(client);
+                gone(&mark).await;
+                host.report().await;
+                until("no zombies", || zombies().is_empty()).await;
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn what_has_left_the_group_ends_when_the_session_is_dropped() {
-    for tty in [false, true] {
-        let (host, mark) = (Served::host_with(kept()).await, mark());
+    for (tty, options) in both().into_iter().flat_map(|options| [(false, options.clone()), (true, options)]) {
+        let (host, mark) = (Served::host_with(options).await, mark());
         let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
         host.sessions.lock().await.abort_all();
         gone(&mark).await;
@@ -207,16 +215,19 @@ async fn orphans_are_reaped_while_the_command_runs() {
     assert_eq!(client.outcome().await, exited(0));
 }
 
-/// Somebody kills the keeper: the session fails, it does not hang, and the group at least is ended.
+/// Somebody kills the keeper: the session fails, it does not hang, and the process group at least is ended; with a
+/// control group everything.
 #[tokio::test]
 async fn a_session_whose_keeper_is_killed_fails() {
     for tty in [false, true] {
         let (host, mark) = (Served::host_with(kept()).await, mark());
-        let script = format!("echo $$; sleep {mark}; true");
+        let strays = if group_home().is_some() { leavers(&mark) } else { "echo ready; ".to_owned() };
+        let script = format!("echo $$; {strays} sleep {mark}; true");
         let mut client = Client::of(host.exec(sh(&script).stdout(true).tty(tty)).await);
-        client.out().wait_for("\n").await;
-        until("it to run", || alive(&mark) == 1).await;
-        let keeper = keeper_of(client.out().seen.trim().parse().unwrap());
+        client.out().wait_for("ready").await;
+        let all = if group_home().is_some() { LEAVERS + 1 } else { 1 };
+        until("all to run", || alive(&mark) == all).await;
+        let keeper = keeper_of(client.out().seen.lines().next().unwrap().trim().parse().unwrap());
         kill_process(keeper, Signal::KILL).unwrap();
         let outcome = client.outcome().await;
         assert!(
@@ -274,4 +285,70 @@ async fn a_kept_command_reports_its_exit_code_although_a_daemon_holds_its_output
     assert_eq!((out.as_str(), outcome), ("last words\n", exited(9)));
     assert_eq!(host.report().await.result, Some(Ok(ExitCode(9))));
     end(&mark);
+}
+
+fn own_group() -> String {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
+}
+
+/// Where control groups can be made, if they can.
+fn group_home() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    let home = format!("{}{}", mount.split(' ').nth(4).unwrap(), own_group());
+    let probe = format!("{home}/probe-{}-{}", std::process::id(), mark());
+    std::fs::create_dir(&probe).ok()?;
+    let may_kill = std::path::Path::new(&probe).join("cgroup.kill").exists();
+    std::fs::remove_dir(probe).unwrap();
+    may_kill.then_some(home)
+}
+
+/// Each command has a control group of its own where one can be made, and no group is left behind.
+#[tokio::test]
+async fn a_control_group_is_used_where_there_is_one_and_goes_with_its_command() {
+    let host = Served::host_with(kept()).await;
+    let script = "cut -d' ' -f4 /proc/$$/stat; grep ^0: /proc/$$/cgroup; echo ready; read line; exit 0";
+    let mut client = Client::of(host.exec(sh(script).stdin(true).stdout(true)).await);
+    client.out().wait_for("ready").await;
+    let seen = client.out().seen.clone();
+    let keeper = seen.lines().next().unwrap().to_owned();
+    let group = seen.lines().nth(1).unwrap().trim_start_matches("0::").to_owned();
+    let of_keeper = std::fs::read_to_string(format!("/proc/{keeper}/cgroup")).unwrap();
+    let own = own_group();
+    assert!(of_keeper.lines().any(|line| line.strip_prefix("0::") == Some(&own)), "{of_keeper}");
+    let home = group_home();
+    match &home {
+        Some(_) => assert_eq!(group, format!("{}/wsstream-{keeper}", own.trim_end_matches('/'))),
+        None => assert_eq!(group, own),
+    }
+    client.close_stdin();
+    assert_eq!(client.outcome().await, exited(0));
+    let left = || {
+        home.as_ref().is_some_and(|home| std::path::Path::new(&format!("{home}/wsstream-{keeper}")).exists())
+    };
+    until("the group to be removed", || !left()).await;
+}
+
+/// Something that forks without end, each time in a session of its own, and never has a parent for long.
+#[tokio::test]
+async fn what_runs_away_from_its_killer_is_caught() {
+    for options in both() {
+        let (host, mark) = (Served::host_with(options).await, mark());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("runner");
+        std::fs::write(&file, "exec 2>/dev/null; sleep 0.01; setsid sh \"$0\" \"$1\" & exit\n").unwrap();
+        let script = format!("setsid sh {} {mark} & echo ready; sleep {mark}", file.display());
+        let mut client = Client::of(host.exec(sh(&script).stdout(true)).await);
+        client.out().wait_for("ready").await;
+        until("it to run", || alive(&mark) >= 2).await;
+        drop(client);
+        host.report().await;
+        // Gone, and not only between two of its lives.
+        for _ in 0..3 {
+            gone(&mark).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(alive(&mark), 0);
+    }
 }

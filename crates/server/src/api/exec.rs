@@ -63,6 +63,15 @@ pub(crate) async fn attach(
     Ok(response)
 }
 
+/// A path of its own for a client's sake: kubectl prints this message, and of an unknown path only that it is unknown.
+pub(crate) async fn portforward(State(api): State<Api>, path: Names<(String, String)>) -> Refusal {
+    let found = names(path).and_then(|(namespace, name)| find_pod(&api, &namespace, &name));
+    match found {
+        Ok(_) => Status::failure(501, "NotImplemented", "this server does not serve port-forward yet").into(),
+        Err(refusal) => refusal,
+    }
+}
+
 /// Everything that can be wrong before the upgrade is looked at.
 fn prepare(
     api: &Api,

@@ -103,16 +103,19 @@ impl Api {
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log::get))
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/exec", get(exec::exec).post(exec::exec))
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/attach", get(exec::attach).post(exec::attach))
+            .route(
+                "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
+                get(exec::portforward).post(exec::portforward),
+            )
             .fallback(any(|| async { Refusal::no_such_resource() }))
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(self.clone());
+        // Around the whole router and not its routes: those add `Allow` to what the layer answers, which tells an
+        // outsider the paths that exist.
+        let guarded = Router::new()
+            .fallback_service(guarded)
             .layer(middleware::from_fn_with_state(self.clone(), authenticate));
-        health
-            .merge(guarded)
-            .method_not_allowed_fallback(|| async {
-                Refusal::from(Status::method_not_allowed(
-                    "the server does not allow this method on the requested resource",
-                ))
-            })
-            .with_state(self.clone())
+        health.method_not_allowed_fallback(method_not_allowed).merge(guarded)
     }
 }
 
@@ -121,6 +124,10 @@ impl fmt::Debug for Api {
         let Shared { pods, sessions, .. } = &*self.shared;
         f.debug_struct("Api").field("pods", pods).field("sessions", sessions).finish_non_exhaustive()
     }
+}
+
+async fn method_not_allowed() -> Refusal {
+    Status::method_not_allowed("the server does not allow this method on the requested resource").into()
 }
 
 /// Runs before any routing decision that depends on what exists.

@@ -3,9 +3,10 @@
 //! A number read from `/proc` may belong to somebody else a moment later. A process is therefore signalled through a
 //! pidfd that is opened first and checked after: it still began at the time that was read with its number.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rustix::{
+    event::{Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal},
 };
@@ -58,6 +59,13 @@ impl Process {
             Err(Errno::SRCH) => Ok(()),
             other => other,
         }
+    }
+}
+
+/// Waits without a runtime, for the end of processes that has no event.
+pub(crate) fn pause_for(time: Duration) {
+    if let Ok(time) = Timespec::try_from(time) {
+        poll(&mut [], Some(&time)).ok();
     }
 }
 

@@ -14,7 +14,6 @@ use std::{
 };
 
 use rustix::{
-    event::{Timespec, poll},
     io::Errno,
     process::{
         Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, set_child_subreaper,
@@ -27,8 +26,9 @@ use super::{
     super::{
         command::CommandOptions,
         spawn::{SpawnError, explain, prepare},
-        tree::{descendants, table},
+        tree::{descendants, pause_for, table},
     },
+    cgroup::Cgroup,
     wire::{self, KILL, News, Order, RELEASE},
 };
 
@@ -36,7 +36,7 @@ use super::{
 const KILLING: Duration = Duration::from_secs(10);
 
 /// Between two rounds of killing.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// How often to look whether all is over before the whole table of processes is read.
 const QUICK_ROUNDS: u32 = 5;
@@ -63,7 +63,11 @@ fn keep() -> io::Result<()> {
     set_child_subreaper(Some(me))?;
     let mut socket = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let Some((order, descriptors)) = receive(&socket)? else { return Ok(()) };
-    let leader = match start(&order, descriptors, &socket) {
+    let cgroup = if order.cgroup { Cgroup::enter(me).ok() } else { None };
+    let started = start(&order, descriptors, &socket);
+    // If we cannot go back, we would be killed with the others.
+    let cgroup = cgroup.filter(|cgroup| cgroup.leave().is_ok());
+    let leader = match started {
         Ok(leader) => leader,
         Err(error) => return tell(&socket, &News::Failed { text: error.to_string() }, &[]),
     };
@@ -76,12 +80,16 @@ fn keep() -> io::Result<()> {
     loop {
         match socket.read(&mut word) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(1) if word == [KILL] => end_all(me, leader),
+            Ok(1) if word == [KILL] => {
+                cgroup.iter().for_each(Cgroup::kill);
+                end_all(me, leader);
+            }
             Ok(1) if word == [RELEASE] => return Ok(()),
             // The server has dropped the session, or is no more.
             _ => {
                 // Nobody asks for its number any more: the leader may be reaped, and with it the quick way is open.
                 kill_process_group(leader, Signal::KILL).ok();
+                cgroup.iter().for_each(Cgroup::kill);
                 if !reap_all() {
                     end_all(me, leader);
                 }
@@ -185,7 +193,7 @@ fn wait(me: Pid, leader: Pid, news: &UnixStream) {
         }
         if reap(me, leader) == 0 {
             // Where `/proc` shows nothing: do not spin.
-            pause(PAUSE);
+            pause_for(PAUSE);
         }
     }
 }
@@ -208,7 +216,7 @@ fn reap_all() -> bool {
                 _ => break,
             }
         }
-        pause(PAUSE);
+        pause_for(PAUSE);
     }
     false
 }
@@ -230,13 +238,7 @@ fn end_all(me: Pid, leader: Pid) {
                 beyond.insert(process.pid);
             }
         }
-        pause(PAUSE);
+        pause_for(PAUSE);
         reap(me, leader);
-    }
-}
-
-fn pause(time: Duration) {
-    if let Ok(time) = Timespec::try_from(time) {
-        poll(&mut [], Some(&time)).ok();
     }
 }

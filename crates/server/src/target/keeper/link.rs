@@ -13,7 +13,7 @@ use tokio::{io::Interest, net::UnixStream, process::Child};
 
 use super::{
     super::{group::Exit, spawn::SpawnError},
-    Keeper,
+    Keeper, cgroup,
     wire::{self, KILL, News, Order, RELEASE},
 };
 
@@ -39,7 +39,11 @@ pub(crate) struct Handle {
 impl Handle {
     /// Has everything below the keeper killed; false when the keeper is gone, killed by somebody.
     pub(crate) fn kill(&self) -> bool {
-        self.say(KILL)
+        let heard = self.say(KILL);
+        if !heard {
+            cgroup::kill_abandoned(self.keeper);
+        }
+        heard
     }
 
     /// Lets everything below the keeper live on without it.

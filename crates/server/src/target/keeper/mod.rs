@@ -15,10 +15,14 @@
 //!        K (kill all), R (let go); end of file means K and exit
 //! ```
 //!
+//! Where a control group can be made, the command runs in one of its own, which kills even what outruns the keeper
+//! (`cgroup`).
+//!
 //! It costs one more `exec`, and some memory, for each command: off unless [`CommandOptions::keeper`] is set.
 //!
 //! [`CommandOptions::keeper`]: super::CommandOptions::keeper
 
+mod cgroup;
 mod child;
 mod link;
 mod wire;
@@ -33,6 +37,7 @@ pub(super) use wire::Order;
 pub struct Keeper {
     program: PathBuf,
     arguments: Vec<OsString>,
+    cgroups: bool,
 }
 
 impl Keeper {
@@ -41,7 +46,21 @@ impl Keeper {
         program: impl Into<PathBuf>,
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
     ) -> Self {
-        Self { program: program.into(), arguments: arguments.into_iter().map(Into::into).collect() }
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { program: program.into(), arguments, cgroups: true }
+    }
+
+    /// Makes no control groups, for hosts where something else manages all of them. Then a command that forks faster
+    /// than it can be killed has up to ten seconds to tire.
+    #[must_use]
+    pub fn without_cgroups(mut self) -> Self {
+        self.cgroups = false;
+        self
+    }
+
+    /// Whether control groups are made where that is possible.
+    pub(super) fn cgroups(&self) -> bool {
+        self.cgroups
     }
 
     /// The program that is running, whatever has become of its file since. Choose arguments by which its `main`

@@ -34,6 +34,8 @@ pub(in super::super) struct Order {
     pub(in super::super) cwd: Option<OsString>,
     /// Which of stdin, stdout and stderr are pipes; the others are the null device.
     pub(in super::super) streams: [bool; 3],
+    /// Make a control group if possible.
+    pub(in super::super) cgroup: bool,
     /// Columns and rows of a new terminal, in place of the streams.
     pub(in super::super) terminal: Option<(u16, u16)>,
 }
