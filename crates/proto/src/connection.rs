@@ -494,6 +494,11 @@ impl Connection {
         }
     }
 
+    /// Frees what was collected of an unfinished message. For when no more input will be handled.
+    pub fn discard_unfinished(&mut self) {
+        self.inbound = Inbound::Skip(None);
+    }
+
     /// Whether this side has queued Close.
     #[must_use]
     pub fn sent_close(&self) -> bool {

@@ -272,6 +272,35 @@ async fn a_vanished_client_is_noticed_although_its_stdin_is_stalled() {
     assert!(matches!(common::soon(driver).await.unwrap(), End::Lost(Loss::Io(..))));
 }
 
+/// A client whose machine vanished sends no FIN: the only sign is that its kernel acknowledges the pongs no more. One
+/// that is alive and merely reads nothing does acknowledge them. Without the probe only TCP's own patience, about 15
+/// minutes, ended such a session.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_vanished_without_a_word_is_given_up_while_its_stdin_is_stalled() {
+    for (unsent, dead) in [(0, false), (26, true)] {
+        let (io, peer) = scripted_client();
+        let mut peer = peer.deadline(HOUR);
+        let (connection, driver) = server(Subprotocol::V5)
+            .limits(limits(|l| l.receive_buffer = 4096))
+            .unsent_probe(Some(wsstream::transport::UnsentProbe::new(move || Some(unsent))))
+            .server(io);
+        let driver = tokio::spawn(driver);
+        let stdin = connection.reader(CH0).unwrap();
+        peer.send_binary(&[0; 5000]).await;
+        common::settle().await;
+        let start = Instant::now();
+        let disconnected = tokio::time::timeout(secs(600), connection.disconnected()).await;
+        if dead {
+            assert_eq!(disconnected, Ok(End::Lost(Loss::DeadPeer(secs(90)))));
+            assert!(start.elapsed() <= secs(91), "{:?}", start.elapsed());
+        } else {
+            assert!(disconnected.is_err(), "{disconnected:?}");
+        }
+        drop((stdin, connection));
+        driver.abort();
+    }
+}
+
 /// A timer that was set for a later deadline must not sleep through an earlier one that came up meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_moves_forward_is_kept() {

@@ -137,6 +137,26 @@ async fn memory_for_unfinished_messages_is_shared_and_given_back() {
     drop(two);
 }
 
+/// A whole message may be longer than the receive buffer; what it takes beyond that was charged to nobody.
+#[tokio::test]
+async fn a_whole_base64_message_is_charged_until_it_is_read() {
+    let budget = MemoryBudget::new(1_000_000);
+    let (io, mut peer) = scripted_client();
+    let limits = limits(|l| {
+        l.partial_messages = budget.clone();
+        l.receive_buffer = 10_000;
+    });
+    let (connection, driver) = server(Subprotocol::V4_BASE64_CHANNEL).limits(limits).server(io);
+    let _driver = tokio::spawn(driver);
+    let mut stdin = connection.reader(CH0).unwrap();
+    let text = format!("0{}", "A".repeat(400_000));
+    let send = peer.send_text(&text);
+    tokio::join!(send, common::until(|| connection.stats().waiting == 300_000));
+    assert_eq!(budget.available(), 1_000_000 - 290_000);
+    assert_eq!(read(&mut stdin, 300_000).await, [0; 300_000]);
+    assert_eq!(budget.available(), 1_000_000);
+}
+
 /// A client that floods a channel nobody reads is read for ever and kept nowhere.
 #[tokio::test]
 async fn channels_that_are_ignored_cost_nothing() {

@@ -90,6 +90,12 @@ impl Clock {
         self.ponged = now;
     }
 
+    /// Often enough to tell within the dead peer's deadline that pongs are not acknowledged.
+    pub(super) fn pong_interval(&self) -> Duration {
+        let t = &self.timeouts;
+        t.dead_peer.map_or(t.unsolicited_pong, |dead| t.unsolicited_pong.min(dead / 3))
+    }
+
     /// The next deadline and what it stands for.
     pub(super) fn next(&self, situation: Situation) -> Option<(Instant, Due)> {
         let Situation { blocked, paused, closing, half_closed } = situation;
@@ -105,7 +111,7 @@ impl Clock {
             after(quiet_since, t.ping_interval, listening, |_| Due::Ping),
             after(self.data, t.idle, !closing, Due::Idle),
             after(self.written, t.write, blocked, Due::WriteTimeout),
-            after(self.ponged, Some(t.unsolicited_pong), paused && !closing && !half_closed, |_| {
+            after(self.ponged, Some(self.pong_interval()), paused && !closing && !half_closed, |_| {
                 Due::UnsolicitedPong
             }),
             // A client that has closed still hands on what comes; that its reader is slow is not the server's fault.

@@ -96,6 +96,10 @@ pub(super) struct Core {
     broken: Option<Loss>,
     /// What the probe said when the close timeout last passed.
     unsent: Option<usize>,
+    /// Bytes that the wire has taken.
+    handed_over: u64,
+    /// How many of them had arrived at the peer's kernel, and since when no more have.
+    arrived: Option<(u64, Instant)>,
     peer_close: Option<CloseReason>,
     /// This side has begun to close; this is what will be reported.
     closing: Option<End>,
@@ -143,6 +147,8 @@ impl Core {
             shut: false,
             broken: None,
             unsent: None,
+            handed_over: 0,
+            arrived: None,
             peer_close: None,
             closing: None,
             end: None,
@@ -207,6 +213,7 @@ impl Core {
         let full = self.queued >= self.limits.receive_buffer && !self.discards();
         if full != self.paused {
             self.paused = full;
+            self.arrived = None;
             self.clock.on_pause_changed(Instant::now());
         }
         if full {
@@ -227,7 +234,7 @@ impl Core {
                     return Step::Again;
                 }
             }
-            if !self.grant.resize(self.machine.collected_bytes()) {
+            if !self.hold() {
                 warn!(bytes = self.machine.collected_bytes(), "no memory for an unfinished base64 message");
                 self.machine.close(&CloseReason::new(CloseCode::TRY_AGAIN, "no memory"));
                 self.give_up(Loss::NoMemory);
@@ -258,6 +265,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Takes from the shared budget what this connection holds beyond its own buffer: an unfinished base64 message, and
+    /// a whole one until it is read. False: there is not so much.
+    fn hold(&mut self) -> bool {
+        let beyond = self.queued.saturating_sub(self.limits.receive_buffer);
+        self.grant.resize(self.machine.collected_bytes() + beyond)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
@@ -332,6 +346,8 @@ impl Core {
         self.queued += data.len();
         inbox.push(data);
         wake(&mut inbox.waker);
+        // No more than was held for its text.
+        self.hold();
     }
 
     fn handle_peer_close(&mut self, reason: CloseReason) {
@@ -379,6 +395,10 @@ impl Core {
                 self.clock.on_pinged(now);
             }
             Due::UnsolicitedPong => {
+                if let Some(after) = self.vanished(now) {
+                    debug!(?after, "the peer acknowledges nothing any more");
+                    return self.finish(End::Lost(Loss::DeadPeer(after)));
+                }
                 self.machine.unsolicited_pong();
                 self.clock.on_ponged(now);
             }
@@ -393,6 +413,26 @@ impl Core {
             }
             Due::WriteTimeout(after) => self.finish(End::Lost(Loss::WriteTimeout(after))),
             Due::CloseTimeout => self.handle_close_timeout(now),
+        }
+    }
+
+    /// Whether the peer's kernel has stopped acknowledging: while nothing is read here that is the only sign of life.
+    /// A kernel does so for a program that reads nothing, so a peer that is merely slow is safe; while the wire is
+    /// blocked TCP's own probes decide.
+    fn vanished(&mut self, now: Instant) -> Option<std::time::Duration> {
+        let limit = self.clock.timeouts.dead_peer?;
+        let unsent = self.probe.as_ref()?.unsent()?;
+        // Under TLS the kernel counts more bytes than were handed over here: only the direction of change counts.
+        let arrived = self.handed_over.saturating_sub(unsent as u64);
+        match self.arrived {
+            Some((before, since)) if unsent > 0 && !self.blocked && arrived <= before => {
+                // The last pong before the silence was acknowledged one interval before `since`.
+                (now - since + self.clock.pong_interval() >= limit).then_some(limit)
+            }
+            _ => {
+                self.arrived = Some((arrived, now));
+                None
+            }
         }
     }
 
@@ -693,6 +733,7 @@ impl Core {
             return self.wake_all();
         }
         let after = self.machine.outbox().len();
+        self.handed_over += before.saturating_sub(after) as u64;
         let was_blocked = std::mem::replace(&mut self.blocked, result.is_pending());
         if after < before || self.blocked != was_blocked {
             let now = Instant::now();
@@ -730,6 +771,7 @@ impl Core {
 
     /// Room was made in the receive buffer.
     fn resume(&mut self) {
+        self.hold();
         if self.paused && self.queued < self.limits.receive_buffer {
             self.wakers.wake_driver();
         }
@@ -739,6 +781,7 @@ impl Core {
         for inbox in &mut self.inboxes {
             self.queued -= inbox.clear();
         }
+        self.hold();
     }
 
     /// The connection is over: nothing more is read or written.
@@ -750,7 +793,8 @@ impl Core {
             self.input = BytesMut::new();
             self.machine.outbox().clear();
             self.blocked = false;
-            self.grant.resize(0);
+            self.machine.discard_unfinished();
+            self.hold();
             self.wake_all();
         }
     }
