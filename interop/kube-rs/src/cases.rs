@@ -116,8 +116,9 @@ async fn terminal(env: &Env) -> Result<()> {
 }
 
 async fn interrupt(env: &Env) -> Result<()> {
+    // A shell keeps a signal that comes before its child for after it: wait without a child.
     let params = AttachParams::interactive_tty();
-    let mut process = env.pods.exec("host", ["sh", "-c", "echo armed; sleep 1000"], &params).await?;
+    let mut process = env.pods.exec("host", ["sh", "-c", "echo armed; read line"], &params).await?;
     let mut stdout = process.stdout().context("no stdout")?;
     let mut stdin = process.stdin().context("no stdin")?;
     until(&mut stdout, "armed").await?;

@@ -194,8 +194,9 @@ async fn keys(own: &Own) -> Result<()> {
     let mut terminal =
         own.terminal(&["exec", "-it", "host", "--", "env", "PS1=ready> ", "sh", "-i"], (33, 101))?;
     terminal.expect("ready> ").await?;
-    // The number comes from the program that the key is to interrupt: a key before it would hit the shell.
-    terminal.send("sh -c 'echo $((40+2)); exec sleep 1000'\n").await?;
+    // The number comes from the program that the key is to interrupt, and that one starts no other: a shell keeps a
+    // signal that comes before its child for after it.
+    terminal.send("sh -c 'echo $((40+2)); read line'\n").await?;
     terminal.expect("42\r\n").await?;
     terminal.send("\x03").await?;
     terminal.expect("ready> ").await?;

@@ -55,8 +55,7 @@ impl Server {
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .kill_on_drop(true);
+            .stderr(output);
         let mut child = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
         let pid = child.id().context("the server has no pid")?;
         let started = Instant::now();
@@ -117,6 +116,16 @@ impl Server {
     /// The reading of its process.
     pub(super) fn reading(&self) -> Result<proc::Reading> {
         proc::Reading::of(self.pid)
+    }
+}
+
+/// However a run ends, the server is asked to end, and ends its pods: killed, it could not.
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without an id the child has been waited for.
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
     }
 }
 

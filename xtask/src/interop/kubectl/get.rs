@@ -50,12 +50,15 @@ pub(super) async fn one(kubectl: &Kubectl) -> Result<()> {
 
 pub(super) async fn watch(kubectl: &Kubectl) -> Result<()> {
     let pod = gate("watch", &kubectl.version);
+    // A list, not a name: for one object kubectl watches from "now" and leaves out the first event, so a change
+    // between its two requests is lost to it.
+    let selector = format!("metadata.name={pod}");
     let mut child = spawn(&mut kubectl.command(&[
         "get",
-        "pod",
-        &pod,
+        "pods",
+        "--field-selector",
+        &selector,
         "-w",
-        "--no-headers",
         "-o",
         "jsonpath={.status.phase}{\"\\n\"}",
     ]))?;

@@ -26,12 +26,13 @@ pub(super) async fn ctrl_c(kubectl: &Kubectl) -> Result<()> {
     let mut terminal =
         kubectl.terminal(&["exec", "-it", "host", "--", "env", "PS1=ready> ", "sh", "-i"], SIZE)?;
     terminal.expect("ready> ").await?;
-    // The number comes from the program that the key is to interrupt: a key before it would hit the shell.
-    terminal.send("sh -c 'echo $((40+2)); exec sleep 1000'\n").await?;
+    // The number comes from the program that the key is to interrupt, and that one starts no other: a shell keeps a
+    // signal that comes before its child for after it.
+    terminal.send("sh -c 'echo $((40+2)); read line'\n").await?;
     terminal.expect("42\r\n").await?;
     terminal.send("\x03").await?;
     terminal.expect("ready> ").await?;
-    // The interrupted sleep, not the shell, got the signal.
+    // The inner shell, not the outer one, got the signal.
     terminal.send("echo code $?\n").await?;
     terminal.expect("code 130\r\n").await?;
     terminal.send("exit 0\n").await?;
