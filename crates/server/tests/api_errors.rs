@@ -55,7 +55,6 @@ async fn every_path_and_method_answers_with_a_status() {
         ("/openapi/v3", false),
         ("/apis/apps/v1", false),
         ("/api/v1/nodes", false),
-        ("/api/v1/namespaces/default/pods/host/portforward", false),
         ("/api/v1/namespaces/default/pods/host/exec/more", false),
         ("/api/v1/namespaces/default/secrets", false),
         ("/metrics", false),
@@ -271,5 +270,23 @@ async fn no_method_gets_past_the_token_on_any_path() {
                 answer.failure(401, "Unauthorized");
             }
         }
+    }
+}
+
+/// kubectl tries GET with a WebSocket, then POST with SPDY, and prints the message of the latter.
+#[tokio::test]
+async fn port_forward_is_said_not_to_be_served() {
+    let server = server().await;
+    for (method, upgrade) in [(Method::GET, "websocket"), (Method::POST, "SPDY/3.1"), (Method::POST, "")] {
+        let request = |pod: &str| {
+            let request = server.request(method.clone(), &format!("{PODS}/{pod}/portforward?ports=80"));
+            if upgrade.is_empty() {
+                return request;
+            }
+            request.header("connection", "Upgrade").header("upgrade", upgrade)
+        };
+        let message = server.answer(request("host")).await.failure(501, "NotImplemented");
+        assert_eq!(message, "this server does not serve port-forward yet");
+        server.answer(request("nope")).await.failure(404, "NotFound");
     }
 }

@@ -103,6 +103,10 @@ impl Api {
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log::get))
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/exec", get(exec::exec).post(exec::exec))
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/attach", get(exec::attach).post(exec::attach))
+            .route(
+                "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
+                get(exec::portforward).post(exec::portforward),
+            )
             .fallback(any(|| async { Refusal::no_such_resource() }))
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(self.clone());
