@@ -59,7 +59,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0..255  exec, attach: the exit code of the remote command, unchanged
   0       logs: all of it was printed; serve: it was asked to stop
-  1       the server refused the request, or could not run the command
+  1       the server refused the request, could not run the command, or ended it (it is stopping)
   2       the command line is wrong
   252     failed on this side: no kubeconfig, cannot connect, TLS, credentials, a local file
   253     ended without an exit code: the protocol in use (v3 and older) carries none
