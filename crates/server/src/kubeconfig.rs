@@ -1,6 +1,8 @@
 //! The kubeconfig: what makes the printed kubectl line work as pasted. It holds a token that runs code, so it is never on
 //! disk incomplete or readable by others, not even for a moment.
 
+mod form;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
     fmt::Write as _,
@@ -56,10 +58,11 @@ impl Kubeconfig<'_> {
     }
 
     /// Writes the file: mode 0600, complete before it has its name (a temporary file in the same directory, synced and
-    /// renamed). A missing directory is made with mode 0700. A symlink at `path` is replaced, not followed.
+    /// renamed). A missing directory is made with mode 0700. A symlink at `path` is replaced; its target stays.
     ///
-    /// Refuses to replace a file that describes anything but a wsstream server: losing somebody's cluster credentials
-    /// to a mistyped flag cannot be undone.
+    /// Replaces only what it wrote itself, also after kubectl has edited it, an empty file, and a symlink to one of
+    /// these or to nothing. Anything else is refused: losing somebody's cluster credentials to a mistyped flag cannot
+    /// be undone.
     pub fn write(&self, path: &Path) -> Result<(), KubeconfigError> {
         let fail =
             |what: &'static str| move |error| KubeconfigError::Io { path: path.to_owned(), what, error };
@@ -72,14 +75,16 @@ impl Kubeconfig<'_> {
             .mode(0o700)
             .create(directory)
             .map_err(fail("cannot create its directory"))?;
-        if let Ok(old) = std::fs::symlink_metadata(path) {
-            if old.is_file() && !std::fs::read(path).is_ok_and(|old| is_ours(&old)) {
+        // Following symlinks: one that leads to somebody's kubeconfig is how that person reaches it.
+        match std::fs::metadata(path) {
+            // A rename would replace a device or a socket, too: `--kubeconfig /dev/null` as root.
+            Ok(old) if !old.is_file() => return Err(KubeconfigError::NotAFile { path: path.to_owned() }),
+            Ok(_) if !std::fs::read_to_string(path).is_ok_and(|old| form::is_ours(&old)) => {
                 return Err(KubeconfigError::Foreign { path: path.to_owned() });
             }
-            // A rename would replace a device or a socket, too: `--kubeconfig /dev/null` as root.
-            if !old.is_file() && !old.is_symlink() {
-                return Err(KubeconfigError::NotAFile { path: path.to_owned() });
-            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(fail("cannot look at what is there")(error)),
         }
         let mut file = tempfile::Builder::new()
             .prefix(".kubeconfig-")
@@ -102,13 +107,6 @@ pub fn default_path() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("wsstream/kubeconfig"))
-}
-
-/// Empty, or one cluster and the name we give it. kubectl rewrites the file (and drops the comment) when asked to change
-/// the namespace, so the comment is no mark.
-fn is_ours(old: &[u8]) -> bool {
-    let old = String::from_utf8_lossy(old);
-    old.trim().is_empty() || (old.contains("wsstream") && old.matches("server:").count() <= 1)
 }
 
 /// The kubeconfig could not be written. The text names the file.
@@ -195,34 +193,46 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_is_replaced_and_its_target_untouched() {
+    fn a_symlink_is_replaced_if_its_target_is_ours_and_the_target_stays() {
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
-        std::fs::write(&target, "wsstream").unwrap();
+        let ours = Kubeconfig { token: Some("old"), ..example() }.render();
+        for (old, replaced) in [(ours.as_str(), true), ("", true), ("wsstream", false)] {
+            std::fs::write(&target, old).unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            let result = example().write(&link);
+            assert_eq!(result.is_ok(), replaced, "{old}");
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), old);
+            assert_eq!(std::fs::symlink_metadata(&link).unwrap().is_file(), replaced);
+            std::fs::remove_file(&link).unwrap();
+        }
+        std::fs::remove_file(&target).unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         example().write(&link).unwrap();
-        assert_eq!(std::fs::read_to_string(&target).unwrap(), "wsstream");
-        assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+        assert!(!target.exists(), "what a symlink to nothing names is not made");
     }
 
     #[test]
     fn somebody_elses_kubeconfig_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
-        for (old, replaced) in [
-            ("", true),
-            ("apiVersion: v1\nclusters:\n- name: prod\n  cluster:\n    server: https://prod\n", false),
-            (
-                "clusters:\n- cluster: {server: a}\n  name: wsstream\n- cluster: {server: b}\n  name: prod\n",
-                false,
-            ),
-            ("apiVersion: v1\nclusters:\n- cluster:\n    server: https://x\n  name: wsstream\n", true),
-        ] {
+        let prod = "apiVersion: v1\nclusters:\n- name: prod\n  cluster:\n    server: https://prod\n";
+        for (old, replaced) in [("", true), (prod, false), (&example().render(), true)] {
             std::fs::write(&path, old).unwrap();
-            assert_eq!(example().write(&path).is_ok(), replaced, "{old}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap() == old, !replaced);
+            let result = example().write(&path);
+            assert!(
+                matches!((&result, replaced), (Ok(()), true) | (Err(KubeconfigError::Foreign { .. }), false)),
+                "{old}: {result:?}"
+            );
+            assert!(replaced || std::fs::read_to_string(&path).unwrap() == old);
         }
-        let error = example().write(dir.path()).unwrap_err();
-        assert!(matches!(error, KubeconfigError::NotAFile { .. }), "{error}");
+        std::fs::write(&path, b"wsstream \xff").unwrap();
+        assert!(matches!(example().write(&path), Err(KubeconfigError::Foreign { .. })), "not even text");
+        let device = dir.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        for place in [dir.path(), &device] {
+            let error = example().write(place).unwrap_err();
+            assert!(matches!(error, KubeconfigError::NotAFile { .. }), "{error}");
+        }
     }
 }
