@@ -27,6 +27,8 @@ pub(crate) async fn run(mut plan: Plan) -> Result<Exit, Failure> {
     };
     // Raw only now: until the session is there, Ctrl-C is ours. A terminal that is merely watched stays as it is.
     let raw = if plan.tty && plan.stdin && terminal::stdin_is_terminal() {
+        // Before it is raw: whatever ends us must put it back first.
+        interrupts.listen_to_all().map_err(|error| Failure::local(format!("signals: {error}")))?;
         let raw = RawMode::enter();
         Some(raw.map_err(|error| Failure::local(format!("cannot set up the terminal: {error}")))?)
     } else {

@@ -3,6 +3,7 @@
 //! A signal that was ignored when we started stays ignored: `nohup wsstream serve &` is meant to outlive its
 //! terminal, and a shell without job control starts background jobs with SIGINT ignored.
 
+use rustix::process::Signal as Known;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -21,28 +22,75 @@ pub(crate) struct Interrupt {
     pub(crate) name: &'static str,
 }
 
-const ALL: [Interrupt; 4] = [
-    Interrupt { number: 1, name: "SIGHUP" },
-    Interrupt { number: 2, name: "SIGINT" },
-    Interrupt { number: 3, name: "SIGQUIT" },
-    Interrupt { number: 15, name: "SIGTERM" },
+/// What people, shells and service managers send to end a program.
+const REQUESTS: [(Known, &str); 4] =
+    [(Known::HUP, "SIGHUP"), (Known::INT, "SIGINT"), (Known::QUIT, "SIGQUIT"), (Known::TERM, "SIGTERM")];
+
+/// What else ends a process unless it is caught. Without the faults (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP,
+/// SIGSYS), which leave nothing to go on with, and SIGPIPE, which Rust has ignored from the start.
+const REST: &[(Known, &str)] = &[
+    (Known::ABORT, "SIGABRT"),
+    (Known::USR1, "SIGUSR1"),
+    (Known::USR2, "SIGUSR2"),
+    (Known::ALARM, "SIGALRM"),
+    (Known::VTALARM, "SIGVTALRM"),
+    (Known::PROF, "SIGPROF"),
+    (Known::XCPU, "SIGXCPU"),
+    (Known::XFSZ, "SIGXFSZ"),
+    #[cfg(target_os = "linux")]
+    (Known::IO, "SIGIO"),
+    #[cfg(target_os = "linux")]
+    (Known::POWER, "SIGPWR"),
+    #[cfg(all(
+        target_os = "linux",
+        any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")
+    ))]
+    (Known::STKFLT, "SIGSTKFLT"),
 ];
+
+/// Linux's real-time signals. The C library keeps the first of them for itself, how many depends on the library.
+const REAL_TIME: std::ops::RangeInclusive<u8> = 32..=64;
 
 impl Interrupts {
     /// Starts listening. Needs a runtime.
     pub(crate) fn listen() -> io::Result<Self> {
-        let ignored = std::fs::read_to_string("/proc/self/status").map(|text| ignored(&text)).unwrap_or(0);
-        let mut streams = Vec::with_capacity(ALL.len());
-        for interrupt in ALL {
-            if ignored & bit(interrupt.number) == 0 {
-                let kind = SignalKind::from_raw(i32::from(interrupt.number));
-                streams.push((interrupt, signal(kind)?));
-            }
-        }
-        Ok(Self(streams))
+        let mut interrupts = Self(Vec::with_capacity(REQUESTS.len()));
+        interrupts.add(&REQUESTS)?;
+        Ok(interrupts)
     }
 
-    /// The next signal. Cancel-safe. Never resolves if all four are ignored.
+    /// Listens from now on to every other signal too that would end the process and can be caught: for the time
+    /// in which dying at once would leave something behind. Needs a runtime.
+    pub(crate) fn listen_to_all(&mut self) -> io::Result<()> {
+        self.add(REST)?;
+        if cfg!(target_os = "linux") {
+            let ignored = ignored_now();
+            for number in REAL_TIME {
+                // One that the C library keeps for itself is not ours to answer, and nobody sends it.
+                let _ = self.add_one(number, "a real-time signal", ignored);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, signals: &[(Known, &'static str)]) -> io::Result<()> {
+        let ignored = ignored_now();
+        for (known, name) in signals {
+            let number = u8::try_from(known.as_raw()).map_err(io::Error::other)?;
+            self.add_one(number, name, ignored)?;
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, number: u8, name: &'static str, ignored: u64) -> io::Result<()> {
+        if ignored & bit(number) == 0 {
+            let stream = signal(SignalKind::from_raw(i32::from(number)))?;
+            self.0.push((Interrupt { number, name }, stream));
+        }
+        Ok(())
+    }
+
+    /// The next signal. Cancel-safe. Never resolves if all of them are ignored.
     pub(crate) async fn next(&mut self) -> Interrupt {
         poll_fn(|cx| {
             for (interrupt, stream) in &mut self.0 {
@@ -67,7 +115,7 @@ impl Moved {
     /// Starts listening. Needs a runtime.
     pub(crate) fn listen() -> io::Result<Self> {
         // tokio has no name for it.
-        let resumed = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
+        let resumed = SignalKind::from_raw(Known::CONT.as_raw());
         Ok(Self { resized: signal(SignalKind::window_change())?, resumed: signal(resumed)? })
     }
 
@@ -82,6 +130,10 @@ impl Moved {
 
 fn bit(number: u8) -> u64 {
     1_u64.checked_shl(u32::from(number).saturating_sub(1)).unwrap_or(0)
+}
+
+fn ignored_now() -> u64 {
+    std::fs::read_to_string("/proc/self/status").map(|text| ignored(&text)).unwrap_or(0)
 }
 
 /// The mask of ignored signals in `/proc/self/status`: the disposition itself cannot be asked for without

@@ -3,7 +3,7 @@
 //! Raw mode belongs to the terminal, not to the process, so a process that ends without undoing it leaves the
 //! person with a shell that does not echo. What undoes it is [`restore`], and every way out calls it: the
 //! guard's drop, the panic hook, the signal paths (they end the session and drop the guard) and `main` before it
-//! returns. Only SIGKILL cannot be answered.
+//! returns. Only SIGKILL and the faults (SIGSEGV and its like) are not answered.
 
 use rustix::io::Errno;
 use rustix::stdio;

@@ -47,11 +47,37 @@ async fn control_keys_are_the_commands() {
 #[tokio::test]
 async fn signals_leave_the_terminal_as_it_was() {
     let server = Server::start(&[]).await;
-    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130), (Signal::QUIT, 131)] {
+    for (signal, code) in [
+        (Signal::TERM, 143),
+        (Signal::HUP, 129),
+        (Signal::INT, 130),
+        (Signal::QUIT, 131),
+        (Signal::ABORT, 134),
+        (Signal::USR1, 138),
+        (Signal::USR2, 140),
+        (Signal::ALARM, 142),
+        (Signal::XCPU, 152),
+        (Signal::PROF, 155),
+        (Signal::IO, 157),
+    ] {
         let mut tty = shell(&server, 80, 24).await;
         signal_child(&tty.child, signal);
-        assert_eq!(tty.ended().await.code(), Some(code));
+        assert_eq!(tty.ended().await.code(), Some(code), "{signal:?}");
         assert_eq!(tty.settings(), tty.found, "{signal:?}");
+    }
+}
+
+/// No name in Rust's libraries, so they are sent by number.
+#[tokio::test]
+async fn real_time_signals_leave_the_terminal_as_it_was() {
+    let server = Server::start(&[]).await;
+    for number in [40, 64] {
+        let mut tty = shell(&server, 80, 24).await;
+        let send = format!("kill -{number} {}", tty.child.id().unwrap());
+        let sent = tokio::process::Command::new("sh").args(["-c", &send]).status().await.unwrap();
+        assert!(sent.success());
+        assert_eq!(tty.ended().await.code(), Some(128 + number));
+        assert_eq!(tty.settings(), tty.found, "{number}");
     }
 }
 
