@@ -1,4 +1,5 @@
-//! Rows C1 to C8 of upstream's connection test and Appendix A, on the machine: what a message means to its channel.
+//! Rows C1 to C8 (the cases of upstream's conn_test in their order) and the bytes of real peers, on the machine: what a
+//! message means to its channel.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests fail as tests do")]
 

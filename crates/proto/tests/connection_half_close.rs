@@ -45,7 +45,7 @@ fn close_of_a_channel_that_is_not_read_means_nothing() {
     }
 }
 
-/// Appendix A: each of these ends the connection, with 1008 and a reason that names the fault.
+/// As upstream, each of these ends the connection, with 1008 and a reason that names the fault.
 #[test]
 fn a_malformed_close_ends_the_connection() {
     let rows: [(&[u8], Violation, &[u8]); 4] = [

@@ -20,7 +20,7 @@ fn failed_with(raw: &[u8], json_status: bool) -> String {
     }
 }
 
-/// The bytes of Appendix A and of the cases of the error channel, as Go writes them.
+/// The bytes of the error channel, as Go writes them.
 #[test]
 fn channel_bytes() {
     let rows = [

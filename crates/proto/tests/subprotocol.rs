@@ -1,4 +1,6 @@
 //! The table of subprotocols and the choice between them, row by row as upstream's tests have it.
+//!
+//! V1 to V7, S4 and S5 are rows of upstream's conn_test and stream_test, numbered in their order.
 
 use wsstream_proto::subprotocol::{
     BEARER_TOKEN_PREFIX, DEFAULT_CHANNELS, Encoding, Framing, NegotiationError, READER, REMOTECOMMAND,

@@ -19,7 +19,7 @@ fn decode<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> (Vec<TerminalSize
     (sizes, decoder.dropped())
 }
 
-/// The bytes of Appendix A, after the channel byte.
+/// What kubectl sends after the channel byte.
 #[test]
 fn encoded_as_go_does() {
     let bytes = [

@@ -151,7 +151,7 @@ async fn what_is_wrong_with_a_request_is_named() {
     assert!(message.contains("application/json"), "{message}");
 }
 
-/// clients.md rule 12: a refused WebSocket upgrade is tried again over SPDY by POST, and only that answer is shown.
+/// kubectl tries a refused WebSocket upgrade again over SPDY by POST, and shows only that answer.
 #[tokio::test]
 async fn an_upgrade_fails_alike_for_websocket_and_spdy() {
     let server = server().await;

@@ -1,4 +1,5 @@
-//! Channels: the rows C1 to C8 of upstream's connection test, and what happens to messages that fit no channel.
+//! Channels: the rows C1 to C8 (the cases of upstream's conn_test in their order), and what happens to
+//! messages that fit no channel.
 //!
 //! Each row runs against our client over TCP and a hyper server, and against a scripted client for the exact bytes.
 
@@ -59,7 +60,7 @@ async fn the_rows_over_hyper_and_our_client() {
         // C2, C8: the server writes on channel 1.
         server.writer(CH1).unwrap().send("server".into()).await.unwrap();
         assert_eq!(client.reader(CH1).unwrap().chunk().await.unwrap().unwrap(), "server");
-        // C3, C4: the typed API has no writer for Ignore and Read; the generic one discards (decision 10).
+        // C3, C4: the typed API has no writer for Ignore and Read; the generic one discards, as upstream.
         for channel in [CH2, CH3] {
             assert!(server.writer(channel).is_none());
             let mut writer = server.writer_or_discard(channel);
@@ -132,7 +133,7 @@ async fn the_rows_as_bytes() {
     }
 }
 
-/// The opcode says nothing (decision 6): the Python client sends text on binary channels.
+/// The opcode says nothing: the Python client sends text on binary channels.
 #[tokio::test]
 async fn text_and_binary_are_both_taken_as_bytes() {
     for (protocol, message) in [
@@ -151,7 +152,7 @@ async fn text_and_binary_are_both_taken_as_bytes() {
     }
 }
 
-/// Fragments are one message (decision 7), wherever they are cut, with control frames in between.
+/// Fragments are one message (RFC 6455 section 5.4), wherever they are cut, with control frames in between.
 #[tokio::test]
 async fn fragments_are_reassembled() {
     let rows: [(Subprotocol, &[&[u8]], &[u8]); 5] = [

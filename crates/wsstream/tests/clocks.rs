@@ -101,7 +101,7 @@ async fn clocks_that_are_off_never_ring() {
     assert!(!driver.is_finished());
 }
 
-/// A client that does not read does not pong either (decision 4).
+/// A client that does not read does not pong either, so its silence proves nothing while we wait to write.
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_not_dead_while_this_side_waits_to_write() {
     let (io, peer) = scripted_client();
@@ -167,7 +167,7 @@ async fn an_idle_connection_ends_although_its_peer_pings() {
     assert_eq!(driver.await.unwrap(), End::Lost(Loss::Idle(HOUR * 4)));
 }
 
-/// Each byte that the wire takes starts the write timeout afresh (decision 3).
+/// Each byte that the wire takes starts the write timeout afresh: a slow reader is not cut off.
 #[tokio::test(start_paused = true)]
 async fn a_write_timeout_counts_from_the_last_progress() {
     use tokio::io::AsyncReadExt as _;

@@ -1,4 +1,6 @@
 //! The upgrade: which requests ask for one, which subprotocol is chosen, and what a refusal says.
+//!
+//! D1 to D12, V1 to V7 and S5 are rows of upstream's conn_test and stream_test, numbered in their order.
 
 #![allow(
     clippy::unwrap_used,
@@ -186,7 +188,7 @@ fn offers_of_several_lines_are_one_list() {
     assert_eq!(offers(request.headers()), ["a", "b", "c", "d", "a"]);
 }
 
-/// The refusals of protocol.md 1.2, each with a body that kubectl can print.
+/// What upstream's handshake refuses, in its order and with its codes, each with a body that kubectl can print.
 #[test]
 fn refusals() {
     type Break = fn(&mut Request<()>);

@@ -1,5 +1,6 @@
-//! The one-way reader protocols (logs): the rows S1 to S8 of upstream's stream test, with Close 1011 where a source fails
-//! (decision 10). S5, the choice of the subprotocol, is in `handshake.rs`.
+//! The one-way reader protocols (logs): the rows S1 to S8 (the cases of upstream's stream_test in their order), with
+//! Close 1011 where a source fails, which upstream ends as if it were complete. S5, the choice of the
+//! subprotocol, is in `handshake.rs`.
 
 #![cfg(all(feature = "client", feature = "server"))]
 #![allow(

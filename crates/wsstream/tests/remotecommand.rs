@@ -58,7 +58,7 @@ fn status(json: &[u8]) -> Vec<u8> {
     [b"\x03", json].concat()
 }
 
-/// Appendix A.1 of the protocol, every frame.
+/// Every frame of `cat` under kubectl: ready, input, output, the end of the input, status, Close.
 #[tokio::test]
 async fn a_session_of_v5_frame_by_frame() {
     let (address, mut reports) = exec_server(cat).await;
@@ -292,7 +292,8 @@ async fn a_stream_that_was_not_asked_for_is_not_there() {
     }
 }
 
-/// clients.md rule 17: the command ends while the client still sends; the rest is read and thrown away.
+/// The command ends while the client still sends. The rest is read and thrown away: closing a socket with unread input
+/// resets the connection, and the client would not see the status.
 #[tokio::test]
 async fn a_command_that_does_not_read_its_input_still_has_a_status() {
     let (address, mut reports) = exec_server(async |_: Request, _: Streams| Ok(ExitCode(42))).await;

@@ -32,7 +32,8 @@ async fn cat(_: Request, mut streams: Streams) -> Result<ExitCode, Failure> {
     Ok(ExitCode(0))
 }
 
-/// 1 and 65535 arrive, 0 and 65536 are dropped and counted and the next one arrives (decision 11).
+/// 1 and 65535 arrive, 0 and 65536 are dropped and counted and the next one arrives: no terminal has such a size, and
+/// one bad message should not end the resizing.
 #[tokio::test]
 async fn terminal_sizes() {
     let (sender, mut sizes) = mpsc::channel(100);

@@ -82,7 +82,8 @@ async fn a_slow_reader_gets_every_byte_after_close() {
     }
 }
 
-/// Closing a socket with unread input resets the connection and loses what was sent (protocol.md section 7, row 1).
+/// Closing a socket with unread input resets the connection and loses what was sent (RFC 1122 section 4.2.2.13):
+/// upstream cuts the output of slow readers short like that (kubernetes/kubernetes issue 124571).
 #[tokio::test]
 async fn unread_input_at_the_end_does_not_reset_the_connection() {
     let (ours, theirs) = common::tcp_pair().await;

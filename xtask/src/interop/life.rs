@@ -17,7 +17,8 @@ use super::{
     server::{self, Server},
 };
 
-/// SIGTERM, ten seconds of grace, SIGKILL (design decision 14), and room for a busy machine.
+/// SIGTERM, ten seconds of grace, SIGKILL (what `serve` does by default when a client is gone), and room for a busy
+/// machine.
 const ORPHAN: Duration = Duration::from_secs(15);
 
 /// What one session may cost for ever: less than any leak of a buffer, more than an allocator's drift.

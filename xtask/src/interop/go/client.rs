@@ -263,7 +263,7 @@ async fn errors(client: &Client) -> Result<()> {
     run(&["host", "--", "no-such-program-here"]).await?.stderr_has(&["no-such-program-here"])?;
     run(&["nobody", "--", "true"]).await?.stderr_has(&["pods \"nobody\" not found"])?;
     run(&["--container", "third", "two", "--", "true"]).await?.stderr_has(&["third"])?;
-    // The names that are accepted are in the text (decision 13); upstream's answer is empty here.
+    // The names that are accepted are in the text, so that a person can act on it; upstream's answer is empty.
     run(&["--protocol", "v9.example.com", "host", "--", "true"])
         .await?
         .stderr_has(&["v5.channel.k8s.io", "v4.channel.k8s.io"])?;
