@@ -3,6 +3,10 @@
 //! Cargo publishes a workspace in dependency order and, in a dry run, lets the later crates see the packages of
 //! the earlier ones: members that are not on a registry yet are no obstacle.
 
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
 use crate::{
     msrv::is_private,
     report::{Outcome, Totals},
@@ -31,6 +35,23 @@ fn metadata_faults(workspace: &Workspace) -> Vec<String> {
                 faults.push(format!("{} has no {key}", package["name"]));
             }
         }
+        if !has_readme(package) {
+            faults.push(format!(
+                "{} has no README of its own: its page on a registry would be empty",
+                package["name"]
+            ));
+        }
+        // Otherwise docs.rs shows the default features only.
+        if package["metadata"]["docs"]["rs"]["all-features"] != true {
+            faults.push(format!("{} does not ask docs.rs for all features", package["name"]));
+        }
     }
     faults
+}
+
+/// Whether the README that the manifest names is there, beside it, and says something.
+fn has_readme(package: &Value) -> bool {
+    let manifest = package["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+    let (Some(folder), Some(readme)) = (manifest, package["readme"].as_str()) else { return false };
+    fs::read_to_string(folder.join(readme)).is_ok_and(|text| !text.trim().is_empty())
 }
