@@ -68,3 +68,8 @@ pub use limits::{Limits, MemoryBudget, Timeouts};
 pub use wsstream_proto as proto;
 pub use wsstream_proto::channel::{ChannelId, ChannelMode};
 pub use wsstream_proto::subprotocol::Subprotocol;
+
+/// Compiles the example of the README.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
