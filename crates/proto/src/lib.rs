@@ -19,3 +19,8 @@ pub mod status;
 pub mod subprotocol;
 pub mod terminal_size;
 pub mod ws;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

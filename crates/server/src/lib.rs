@@ -52,3 +52,8 @@ pub use config::{Config, ConfigError, ContainerSpec, Kind, PodSpec};
 pub use limits::Limits;
 pub use pod::{Container, Pod, PodError, Pods};
 pub use serve::{Bound, ServeError, Server, ServerOptions, TlsSource, TokenSource};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
