@@ -349,6 +349,10 @@ mod tests {
         assert_eq!(all(&mut decoder, &[0x80, 2, 4, 5]), Err(ProtocolError::TooLarge { limit: 4 }));
     }
 
+    fn pattern(at: usize) -> u8 {
+        u8::try_from(at % 251).unwrap()
+    }
+
     #[test]
     fn a_large_message_is_handed_on_as_it_arrives() {
         let mut decoder = Decoder::new(true, 16 << 20);
@@ -359,14 +363,14 @@ mod tests {
         let mut seen = 0usize;
         while seen < 1 << 20 {
             let n = 1000.min((1 << 20) - seen);
-            let mut part: Vec<u8> = (seen..seen + n).map(|i| (i % 251) as u8).collect();
+            let mut part: Vec<u8> = (seen..seen + n).map(pattern).collect();
             apply_mask(&mut part, key, seen);
             input.extend_from_slice(&part);
             let Ok(Some(Frame::Data { first, last, payload, .. })) = decoder.decode(&mut input) else {
                 panic!("no piece at {seen}");
             };
             assert_eq!((first, last), (seen == 0, seen + n == 1 << 20));
-            assert!(payload.iter().enumerate().all(|(i, b)| *b == ((seen + i) % 251) as u8));
+            assert!(payload.iter().enumerate().all(|(i, b)| *b == pattern(seen + i)));
             seen += n;
         }
         assert!(input.is_empty());

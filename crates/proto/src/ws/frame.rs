@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn headers_take_the_shortest_form() {
-        let rows: [(usize, Option<[u8; 4]>, &[u8]); 6] = [
+        type Row = (usize, Option<[u8; 4]>, &'static [u8]);
+        let rows: [Row; 6] = [
             (0, None, &[0x82, 0]),
             (125, None, &[0x82, 125]),
             (126, None, &[0x82, 126, 0, 126]),
@@ -143,7 +144,7 @@ mod tests {
         let key = [0xa1, 0x02, 0xf3, 0x44];
         for phase in 0..9 {
             for len in 0..70 {
-                let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+                let plain: Vec<u8> = (0..len).map(|i: u8| i.wrapping_mul(7)).collect();
                 let mut masked = plain.clone();
                 apply_mask(&mut masked, key, phase);
                 let expect: Vec<u8> =
