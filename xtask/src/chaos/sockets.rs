@@ -66,7 +66,8 @@ async fn mixed(
         let mut session = Session::random(actor, seed, flips && seed.is_multiple_of(3));
         if target == Target::Go && !session.script.protocol.json_status() {
             // Where both sides have a status to be judged by.
-            session.script.protocol = [Subprotocol::V5, Subprotocol::V4][usize::from(seed.is_multiple_of(2))].clone();
+            session.script.protocol =
+                [Subprotocol::V5, Subprotocol::V4][usize::from(seed.is_multiple_of(2))].clone();
         }
         if actor == Actor::Program && seed % 10 == 9 {
             session.kill_after = Some(Duration::from_millis(seed / 10 % 200));
