@@ -30,9 +30,9 @@ use super::{
     server::{Place, Running},
 };
 
-/// Within this every real session has come to an end: its plan has nothing that takes longer than seconds, and a
-/// server that is told of a loss gives its command 12 s.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Within this every real session has come to an end. A changed length of a TLS record makes its receiver wait for
+/// bytes that never come, which only the deadline for a dead peer (90 s) ends; all else takes seconds.
+const DEADLINE: Duration = Duration::from_secs(150);
 
 /// Who asks for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
