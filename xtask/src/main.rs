@@ -50,7 +50,7 @@ enum Verb {
     Chaos(chaos::Args),
     /// Mixed real sessions with faults against one server, and what it leaks
     Soak(soak::Args),
-    /// Everything above, with the full tier of the real clients
+    /// Everything above, the tests and the bench, with the full tier of the real clients
     Full,
     /// Write the test pattern to stdout (the remote side of interop cases)
     #[command(hide = true)]
@@ -99,6 +99,19 @@ fn run(verb: Verb) -> Result<Totals> {
         Verb::Readme => readme::run(&workspace, &mut totals),
         Verb::Interop(args) => interop::run(&workspace, &args, &mut totals)?,
         Verb::Full => {
+            // Commands with totals of their own, and workspaces of their own.
+            for (name, args) in [
+                ("full: tests", &["test", "--workspace", "--no-fail-fast"][..]),
+                ("full: chaos", &["xtask", "chaos", "--minutes", "5"]),
+                ("full: soak", &["xtask", "soak", "--minutes", "5"]),
+                (
+                    "full: bench",
+                    &["run", "--release", "--manifest-path", "bench/Cargo.toml", "--", "256", "11"],
+                ),
+                ("full: fuzz targets compile", &["check", "--manifest-path", "fuzz/Cargo.toml"]),
+            ] {
+                totals.case(name, || show(&mut workspace.cargo(args)));
+            }
             lint::run(&workspace, &mut totals);
             layers::run(&workspace, &mut totals);
             msrv::run(&workspace, &mut totals);
