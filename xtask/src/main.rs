@@ -110,7 +110,7 @@ fn run(verb: Verb) -> Result<Totals> {
                 ),
                 ("full: fuzz targets compile", &["check", "--manifest-path", "fuzz/Cargo.toml"]),
             ] {
-                totals.case(name, || show(&mut workspace.cargo(args)));
+                totals.case(name, || xtask::workspace::show(&mut workspace.cargo(args)));
             }
             lint::run(&workspace, &mut totals);
             layers::run(&workspace, &mut totals);
