@@ -47,6 +47,32 @@ fn content_is_the_same_from_every_offset_and_a_checker_sees_every_change() {
 }
 
 #[test]
+fn lines_say_where_they_stand_and_a_late_checker_sees_every_gap() {
+    let content = Content::lines(0xabc_def0_1234);
+    let whole = content.bytes(0, 1600);
+    assert_eq!(&whole[16..32], b"ef01234 0000001\n");
+    assert_eq!(content.bytes(333, 100), whole[333..433]);
+    let shown = Content::lines_on_a_terminal(0xabc_def0_1234);
+    assert_eq!(shown.bytes(0, 1700), String::from_utf8_lossy(&whole).replace('\n', "\r\n").into_bytes());
+    let feed = |bytes: &[u8], step| {
+        let mut checker = Checker::late(content, 1600);
+        bytes.chunks(step).for_each(|part| checker.feed(part));
+        assert_eq!(checker.seen(), bytes.len() as u64);
+        (checker.is_complete(), checker.wrong())
+    };
+    for step in [1, 7, 1000] {
+        for from in 0..=1600 {
+            assert_eq!(feed(&whole[from..], step), (true, None), "from {from}");
+        }
+        assert_eq!(feed(&whole[100..1599], step), (false, None));
+        assert_eq!(feed(&[&whole[100..], b"x"].concat(), step), (false, Some(1600)));
+        assert_eq!(feed(&[&whole[100..600], &whole[616..]].concat(), step).1, Some(606), "a line is missing");
+        assert_eq!(feed(&[&whole[100..600], &whole[584..]].concat(), step).1, Some(606), "a line came twice");
+        assert!(!feed(&[&whole[100..120], &whole[130..]].concat(), step).0, "a gap at the start");
+    }
+}
+
+#[test]
 fn frames_are_found_behind_the_head_that_upgrades() {
     let mut wire = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec();
     wire.extend(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");
