@@ -95,9 +95,11 @@ impl Content {
 }
 
 impl Content {
-    /// Where `head` stands, which is some part of the lines and holds at least one of them whole.
+    /// Where `head` stands, which is some part of the lines, at least two of them long.
     fn find(&self, head: &[u8]) -> Option<u64> {
         let length = self.line_length()?;
+        // What follows is checked as everything is.
+        let head = head.get(..2 * length as usize)?;
         (0..length).find_map(|skew| {
             let line = head.get(skew as usize..)?.get(..LINE)?;
             let number = u64::from_str_radix(std::str::from_utf8(line.get(8..)?).ok()?, 16).ok()?;
