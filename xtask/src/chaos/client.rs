@@ -134,17 +134,7 @@ impl Session {
         let request =
             Request::command(self.command(place)).stdin(script.has_stdin()).stdout(true).stderr(true);
         let start = client::exec(request).protocols([script.protocol.clone()]);
-        let endpoint: Uri = format!("http://{through}/api/v1/namespaces/default/pods/host/exec").parse()?;
-        let mut upgrade = start.request(&endpoint)?;
-        if !server.token.is_empty() {
-            let bearer = HeaderValue::from_str(&format!("Bearer {}", server.token))?;
-            upgrade.headers_mut().insert(AUTHORIZATION, bearer);
-        }
-        let connected = async {
-            let socket = TcpStream::connect(through).await.map_err(|error| error.to_string())?;
-            start.connect(socket, upgrade).await.map_err(|error| error.to_string())
-        };
-        Ok(match connected.await {
+        Ok(match connect(&start, server, through, "host/exec").await? {
             Ok(process) => converse(script, process, script.seed).await,
             Err(why) => (Claim::Lost(why), script.checker(1), script.checker(2), Vec::new()),
         })
@@ -219,10 +209,36 @@ impl Session {
     }
 }
 
-type Consumed = wsstream_testing::chaos::session::Consumed;
+pub(super) type Consumed = wsstream_testing::chaos::session::Consumed;
+
+/// Asks for a session at `place`, `POD/exec` or `POD/attach`; the inner error is why there is none.
+pub(super) async fn connect(
+    start: &client::Start,
+    server: &Running,
+    through: SocketAddr,
+    place: &str,
+) -> Result<Result<client::Process, String>> {
+    let endpoint: Uri = format!("http://{through}/api/v1/namespaces/default/pods/{place}").parse()?;
+    let mut upgrade = start.request(&endpoint)?;
+    authorise(&mut upgrade, server)?;
+    let connected = async {
+        let socket = TcpStream::connect(through).await.map_err(|error| error.to_string())?;
+        start.connect(socket, upgrade).await.map_err(|error| error.to_string())
+    };
+    Ok(connected.await)
+}
+
+/// Adds the server's token, where it has one.
+pub(super) fn authorise<B>(request: &mut wsstream::http::Request<B>, server: &Running) -> Result<()> {
+    if !server.token.is_empty() {
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", server.token))?;
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
+    Ok(())
+}
 
 /// The command's stderr, and behind it the client's own words.
-fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
+pub(super) fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
     let expected = script.content(2).bytes(0, usize::try_from(script.stderr).unwrap_or(usize::MAX));
     let same = text.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     let known =
@@ -245,7 +261,7 @@ fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
 }
 
 /// The exit codes of `wsstream exec`, as its help documents them.
-fn own_claim(status: ExitStatus, words: &[u8], wrongs: &mut Vec<String>) -> Claim {
+pub(super) fn own_claim(status: ExitStatus, words: &[u8], wrongs: &mut Vec<String>) -> Claim {
     let text = String::from_utf8_lossy(words.trim_ascii()).into_owned();
     // A notice is no verdict: `wsstream: warning: …`.
     let verdict = text.lines().any(|line| {
@@ -268,7 +284,7 @@ fn own_claim(status: ExitStatus, words: &[u8], wrongs: &mut Vec<String>) -> Clai
 }
 
 /// What kubectl says: its exit status is the command's where it says nothing, or `command terminated with …`.
-fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
+pub(super) fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
     let text = String::from_utf8_lossy(words.trim_ascii()).into_owned();
     match status.code() {
         Some(0) => Claim::Exited(0),
@@ -279,7 +295,7 @@ fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
     }
 }
 
-async fn drain(mut from: impl AsyncRead + Unpin, mut checker: Checker, taking: Taking) -> Checker {
+pub(super) async fn drain(mut from: impl AsyncRead + Unpin, mut checker: Checker, taking: Taking) -> Checker {
     let mut buffer = vec![0; 32 << 10];
     let mut rested = false;
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
@@ -296,13 +312,13 @@ async fn drain(mut from: impl AsyncRead + Unpin, mut checker: Checker, taking: T
     checker
 }
 
-async fn collect(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
+pub(super) async fn collect(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = from.read_to_end(&mut all).await;
     all
 }
 
-async fn feed(script: Script, mut stdin: tokio::process::ChildStdin) {
+pub(super) async fn feed(script: Script, mut stdin: tokio::process::ChildStdin) {
     let content = script.content(0);
     let mut sent = 0;
     let mut stalled = script.stalled;

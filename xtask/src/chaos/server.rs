@@ -101,6 +101,16 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a server, with at most `descriptors` open files where that is given.
     pub(crate) async fn start(place: &Place, target: Target, descriptors: Option<u32>) -> Result<Self> {
+        Self::start_with(place, target, descriptors, &[]).await
+    }
+
+    /// The same with more words on its command line.
+    pub(crate) async fn start_with(
+        place: &Place,
+        target: Target,
+        descriptors: Option<u32>,
+        words: &[String],
+    ) -> Result<Self> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = place.folder.path().join(format!("server-{number}"));
@@ -123,6 +133,7 @@ impl Running {
         if target == Target::Plain {
             command.arg("--insecure-http");
         }
+        command.args(words);
         command
             .env("HOME", &folder)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()))
@@ -186,6 +197,19 @@ impl Running {
     /// What it holds now.
     pub(crate) fn reading(&self) -> Result<Reading> {
         Reading::of(self.pid)
+    }
+
+    /// Connections that it holds, which a count of descriptors hides while its commands end and free theirs.
+    pub(crate) fn connections(&self) -> usize {
+        let port = format!(":{:04X}", self.address.port());
+        let Ok(table) = fs::read_to_string("/proc/net/tcp") else { return 0 };
+        let held = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let field = |at: usize| fields.get(at).copied().unwrap_or_default();
+            // 0A listens; without an inode no process holds it any more.
+            field(1).ends_with(&port) && field(3) != "0A" && field(9) != "0"
+        };
+        table.lines().filter(held).count()
     }
 
     /// Waits until it holds no more than `before`, with a little to spare for threads of the runtime; the reading
