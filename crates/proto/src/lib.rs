@@ -15,6 +15,7 @@
 pub mod channel;
 pub mod connection;
 pub mod remotecommand;
+pub mod spdy;
 pub mod status;
 pub mod subprotocol;
 pub mod terminal_size;
