@@ -3,13 +3,16 @@
 // `value["key"]` on a JSON value yields null where the key is missing; nothing else is indexed here.
 #![allow(clippy::indexing_slicing)]
 
+pub mod autobahn;
 pub mod chaos;
 pub mod docs;
 pub mod examples;
+pub mod fuzz;
 pub mod interop;
 pub mod layers;
 pub mod licences;
 pub mod lint;
+pub mod miri;
 pub mod msrv;
 pub mod payload;
 pub mod publish;

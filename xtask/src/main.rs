@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
-    chaos, docs, examples, interop, layers, licences, lint, msrv, payload, publish, readme, report::Totals,
-    soak, wasm, workspace::Workspace,
+    autobahn, chaos, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv, payload, publish,
+    readme, report::Totals, soak, wasm, workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -48,6 +48,12 @@ enum Verb {
     Interop(interop::Args),
     /// Sessions over wires that break, judged: complete, reported as lost, or a lie
     Chaos(chaos::Args),
+    /// Every fuzz target for an equal share of the time
+    Fuzz(fuzz::Args),
+    /// The Autobahn cases against our WebSocket engine, as server and as client
+    Autobahn,
+    /// The tests of wsstream-proto under Miri, where that is installed
+    Miri,
     /// Mixed real sessions with faults against one server, and what it leaks
     Soak(soak::Args),
     /// Everything above, the tests and the bench, with the full tier of the real clients
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Puppet(puppet) => return puppet.run(),
         Verb::Chaos(args) => return args.run(),
         Verb::Soak(args) => return args.run(),
+        Verb::Fuzz(args) => return args.run(),
         verb => verb,
     };
     match run(verb) {
@@ -94,6 +101,8 @@ fn run(verb: Verb) -> Result<Totals> {
         Verb::Docs => docs::run(&workspace, &mut totals),
         Verb::Msrv => msrv::run(&workspace, &mut totals),
         Verb::Wasm => wasm::run(&workspace, &mut totals),
+        Verb::Autobahn => autobahn::run(&workspace, &mut totals),
+        Verb::Miri => miri::run(&workspace, &mut totals),
         Verb::PublishCheck { allow_dirty } => publish::run(&workspace, allow_dirty, &mut totals),
         Verb::Examples => examples::run(&workspace, &mut totals),
         Verb::Readme => readme::run(&workspace, &mut totals),
@@ -112,6 +121,9 @@ fn run(verb: Verb) -> Result<Totals> {
             ] {
                 totals.case(name, || xtask::workspace::show(&mut workspace.cargo(args)));
             }
+            fuzz::Args::for_minutes(8.0).cases(&workspace, &mut totals)?;
+            autobahn::run(&workspace, &mut totals);
+            miri::run(&workspace, &mut totals);
             lint::run(&workspace, &mut totals);
             layers::run(&workspace, &mut totals);
             msrv::run(&workspace, &mut totals);
@@ -121,7 +133,7 @@ fn run(verb: Verb) -> Result<Totals> {
             readme::run(&workspace, &mut totals);
             interop::run(&workspace, &interop::Args::full(), &mut totals)?;
         }
-        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) => {}
+        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) | Verb::Fuzz(_) => {}
     }
     Ok(totals)
 }

@@ -1,5 +1,7 @@
 //! The query of exec and attach in both spellings, with what real clients send.
 
+mod cases;
+
 use proptest::prelude::*;
 use wsstream_proto::remotecommand::{Request, RequestError, Spelling};
 
@@ -170,6 +172,8 @@ fn written_in_kubectls_order() {
 }
 
 proptest! {
+    #![proptest_config(cases::cases())]
+
     #[test]
     fn what_is_written_is_read_back(
         command in prop::collection::vec("[^\0]{0,8}", 0..5),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod cases;
+
 use proptest::prelude::*;
 use wsstream_proto::status::{ExitCode, Status, Verdict, is_complete_json};
 
@@ -263,6 +265,8 @@ fn verdicts_in_words() {
 }
 
 proptest! {
+    #![proptest_config(cases::cases())]
+
     #[test]
     fn any_exit_survives_the_wire(code: u8, detail: String) {
         let raw = Status::exit(ExitCode(code), detail).to_channel_json();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod cases;
+
 use proptest::prelude::*;
 use wsstream_proto::terminal_size::{Decoder, TerminalSize};
 
@@ -203,6 +205,8 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(cases::cases())]
+
     #[test]
     fn any_cutting_yields_the_same(pieces in prop::collection::vec(piece(), 0..12), cut in 1usize..9) {
         let stream = pieces.concat().into_bytes();
