@@ -43,8 +43,9 @@ pub struct Limits {
     pub max_header_value: usize,
     /// Entries in one SETTINGS frame. Default 64; they are skipped, not kept.
     pub max_settings: u32,
-    /// Control frames that may wait for the wire before [`handle_input`](super::Session::handle_input) stops.
-    /// Default 1024: whoever asks for answers has to take them.
+    /// Control frames that the peer has caused (echoes, replies and resets of its streams) that may wait for the wire
+    /// before [`handle_input`](super::Session::handle_input) stops. Default 1024: whoever asks for answers has to take
+    /// them. Frames of this side's own making do not count, so two honest peers cannot wait for each other.
     pub max_control_queue: usize,
     /// PINGs of the peer in [`RATE_WINDOW`] of which each gets an echo; from then on only the newest unsent one does.
     /// Default 100. kubectl sends two.
@@ -54,8 +55,8 @@ pub struct Limits {
     /// Streams that the peer opens and resets before this side has finished them, in [`RATE_WINDOW`]. Default 1000.
     /// Honest opens are not limited: a thousand a second are legitimate in port-forward.
     pub max_rate_resets: u32,
-    /// Frames without any use (empty DATA without FIN, SETTINGS, WINDOW_UPDATE, NOOP, unknown types, refused
-    /// SYN_STREAMs, frames for streams that do not exist) in [`RATE_WINDOW`]. Default 10,000.
+    /// Frames without any use (empty DATA without FIN, SETTINGS, WINDOW_UPDATE, HEADERS, NOOP, unknown types, refused
+    /// SYN_STREAMs, answers to nothing) and empty messages of the tunnel, in [`RATE_WINDOW`]. Default 10,000.
     pub max_rate_useless: u32,
 }
 

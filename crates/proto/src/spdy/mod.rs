@@ -1,4 +1,4 @@
-//! SPDY/3.1 as Kubernetes speaks it: frames, [header blocks](headers) and the state machine of one
+//! SPDY/3.1 as Kubernetes speaks it: [frames](frame), [header blocks](headers) and the state machine of one
 //! [`Session`], for both roles.
 //!
 //! It stands alone: nothing here knows what the streams are for, and nothing here opens a socket, reads a clock or
@@ -14,24 +14,29 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `frame` | the heads of frames, and their encoding |
-//! | `decoder` | bytes in, frames and pieces of frames out |
-//! | `dictionary` | the text that both ends of the compression start from |
+//! | [`frame`] | the heads of frames, and their encoding |
+//! | [`decoder`] | bytes in, frames and pieces of frames out |
+//! | [`dictionary`] | the text that both ends of the compression start from |
 //! | [`inflate`] | the compressed form of header blocks, read with bounds |
-//! | `deflate` | the compressed form of header blocks, written without a compressor |
+//! | [`deflate`] | the compressed form of header blocks, written without a compressor |
 //! | [`headers`] | the plain form of header blocks |
 //! | `stream` | how far each half of one stream is |
-//! | `send_queue` | what waits for the wire, and in which order it goes |
+//! | [`send_queue`] | what waits for the wire, and in which order it goes |
 //! | [`session`] | the state machine |
 //! | [`limits`] | every bound, with its reason |
 //! | [`error`] | how a peer can break the rules, and what ends because of it |
 
+pub mod decoder;
+pub mod deflate;
+pub mod dictionary;
 pub mod error;
+pub mod frame;
 pub mod headers;
 pub mod inflate;
 pub mod limits;
 pub mod send_queue;
 pub mod session;
+mod stream;
 
 pub use error::{Dropped, Flood, SendError, Violation};
 pub use headers::{Headers, HeadersError};

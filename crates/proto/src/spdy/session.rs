@@ -19,10 +19,19 @@
 //!
 //! Deadlines are the caller's: there is no clock here.
 
-use bytes::{Bytes, BytesMut};
+mod input;
+mod output;
 
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::BytesMut;
+
+use super::decoder::Decoder;
+use super::deflate::Deflater;
+use super::inflate::Inflater;
 use super::send_queue::SendQueue;
-use super::{Dropped, GoAwayStatus, Headers, Limits, ResetStatus, SendError, StreamId, Violation};
+use super::stream::Stream;
+use super::{Dropped, GoAwayStatus, Headers, Limits, ResetStatus, StreamId, Violation};
 
 /// Something the peer did.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,20 +112,76 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Session {
     limits: Limits,
+    is_client: bool,
+    decoder: Decoder,
+    inflater: Inflater,
+    deflater: Deflater,
     queue: SendQueue,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Those of `streams` that the peer opened.
+    peers_streams: usize,
+    /// The number of the next stream that this side opens.
+    next_stream: u32,
+    /// The highest number that the peer has used, 0 for none.
+    last_of_peer: u32,
+    next_ping: u32,
+    /// PINGs of this side that have no answer yet.
+    pings: VecDeque<u32>,
+    /// The header block that is coming in: whose it is, and its plain form so far.
+    block: Option<(input::BlockOf, Vec<u8>)>,
+    /// The second of two events that one part of the input made.
+    pending: Option<Event>,
+    peer_went_away: bool,
+    /// This side has queued GOAWAY.
+    closing: bool,
+    failed: Option<Violation>,
+    counts: Counts,
+    rates: Rates,
+}
+
+/// What was counted since [`Session::reset_rates`].
+#[derive(Debug, Default)]
+struct Rates {
+    pings: u32,
+    resets: u32,
+    useless: u32,
 }
 
 impl Session {
     /// The end that opens streams with odd numbers and speaks first.
     #[must_use]
     pub fn client(limits: Limits) -> Self {
-        Self { limits, queue: SendQueue::default() }
+        Self::new(true, limits)
     }
 
     /// The end that shows nothing in its [`outbox`](Self::outbox) until the client's first frame has begun to come.
     #[must_use]
     pub fn server(limits: Limits) -> Self {
-        Self { limits, queue: SendQueue::default() }
+        Self::new(false, limits)
+    }
+
+    fn new(is_client: bool, limits: Limits) -> Self {
+        Self {
+            limits,
+            is_client,
+            decoder: Decoder::default(),
+            inflater: Inflater::default(),
+            deflater: Deflater::default(),
+            queue: if is_client { SendQueue::default() } else { SendQueue::held() },
+            streams: BTreeMap::new(),
+            peers_streams: 0,
+            next_stream: if is_client { 1 } else { 2 },
+            last_of_peer: 0,
+            next_ping: if is_client { 1 } else { 2 },
+            pings: VecDeque::new(),
+            block: None,
+            pending: None,
+            peer_went_away: false,
+            closing: false,
+            failed: None,
+            counts: Counts::default(),
+            rates: Rates::default(),
+        }
     }
 
     /// Takes the next event from the front of `input`; `Ok(None)` when more input is needed, or when
@@ -127,98 +192,27 @@ impl Session {
     /// The peer broke a rule and the session ends: what was queued is gone and GOAWAY is in the outbox. The same
     /// error is returned from then on.
     pub fn handle_input(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
-        _ = (input, &self.limits);
-        Ok(None)
+        if let Some(violation) = &self.failed {
+            return Err(violation.clone());
+        }
+        if let Some(event) = self.pending.take() {
+            return Ok(Some(event));
+        }
+        let event = self.next_event(input);
+        event.inspect_err(|violation| self.fail(violation))
     }
 
     /// Whether [`handle_input`](Self::handle_input) takes anything: false while so many answers wait for the wire that
     /// the peer has to read first ([`Limits::max_control_queue`]).
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        true
+        self.queue.answers() < self.limits.max_control_queue
     }
 
     /// Whether a frame has begun and its rest has not come: a peer that stays here makes no progress.
     #[must_use]
     pub fn inside_frame(&self) -> bool {
-        false
-    }
-
-    /// Opens a stream. `fin` says that this side sends nothing on it. Its data may be given at once: it is held back
-    /// until the peer's reply, because Go drops what comes before it has replied.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::GoingAway`], [`SendError::NoNumbersLeft`], [`SendError::Headers`].
-    pub fn open(&mut self, headers: &Headers, fin: bool) -> Result<StreamId, SendError> {
-        _ = (headers, fin);
-        Err(SendError::GoingAway)
-    }
-
-    /// Takes a stream that the peer opened. `fin` says that this side sends nothing on it. Data given before is held
-    /// back until now.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotOpen`], [`SendError::NoReplyDue`], [`SendError::GoingAway`], [`SendError::Headers`].
-    pub fn reply(&mut self, id: StreamId, headers: &Headers, fin: bool) -> Result<(), SendError> {
-        _ = (headers, fin);
-        Err(SendError::NotOpen(id))
-    }
-
-    /// Queues bytes, and with `fin` the end behind them. Empty bytes without `fin` send nothing.
-    ///
-    /// They leave in frames of at most [`MAX_DATA_SENT`](super::limits::MAX_DATA_SENT) bytes without being copied,
-    /// one frame of each stream in turn.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotOpen`], [`SendError::Finished`], [`SendError::GoingAway`].
-    pub fn data(&mut self, id: StreamId, bytes: Bytes, fin: bool) -> Result<(), SendError> {
-        _ = (bytes, fin);
-        Err(SendError::NotOpen(id))
-    }
-
-    /// Says that nothing more will be sent on the stream, behind what was. Doing it twice is the same as once.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotOpen`], [`SendError::GoingAway`].
-    pub fn finish(&mut self, id: StreamId) -> Result<(), SendError> {
-        Err(SendError::NotOpen(id))
-    }
-
-    /// Ends the stream in both directions now: what is queued for it is thrown away, and what still comes is
-    /// discarded. Nothing happens where the stream is over.
-    pub fn reset(&mut self, id: StreamId, status: ResetStatus) {
-        _ = (id, status);
-    }
-
-    /// Ends the stream in both directions behind what is queued for it, as exec servers end their error stream. What
-    /// still comes is discarded from now on. Nothing happens where the stream is over.
-    pub fn reset_after_data(&mut self, id: StreamId, status: ResetStatus) {
-        _ = (id, status);
-    }
-
-    /// Queues a PING ahead of data; its number comes back in [`Event::PingReply`].
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::GoingAway`] behind our own GOAWAY.
-    pub fn ping(&mut self) -> Result<u32, SendError> {
-        Err(SendError::GoingAway)
-    }
-
-    /// Queues GOAWAY behind everything that was queued, once; nothing can be sent after it. Data that is held back
-    /// for want of a reply is thrown away. What comes in is still reported.
-    pub fn go_away(&mut self, status: GoAwayStatus) {
-        _ = status;
-    }
-
-    /// As [`go_away`](Self::go_away), but first resets every stream that is not over, behind its data: how Go closes a
-    /// connection.
-    pub fn close(&mut self, status: GoAwayStatus) {
-        _ = status;
+        self.decoder.inside_frame()
     }
 
     /// The bytes that wait for the wire: write what `chunks_vectored` shows (64 slices make good use of one writev)
@@ -230,39 +224,37 @@ impl Session {
     /// Payload bytes of one stream that the wire has not taken, those held back included.
     #[must_use]
     pub fn queued_out(&self, id: StreamId) -> usize {
-        _ = id;
-        0
+        self.queue.unsent(id)
     }
 
-    /// Bytes of all frames that the wire has not taken, those held back included.
+    /// Bytes that the wire has not taken, those held back included: payload, and heads as far as frames are cut.
     #[must_use]
     pub fn total_out(&self) -> usize {
-        0
+        self.queue.total()
     }
 
     /// Whether the stream is open in at least one direction.
     #[must_use]
     pub fn is_open(&self, id: StreamId) -> bool {
-        _ = id;
-        false
+        self.streams.contains_key(&id)
     }
 
     /// Streams that are open in at least one direction.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        0
+        self.streams.len()
     }
 
     /// Whether this side's GOAWAY has been queued, by [`go_away`](Self::go_away), [`close`](Self::close) or a violation.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        false
+        self.closing
     }
 
     /// Whether this side's GOAWAY and all before it were taken by the wire: time to shut the sending side down.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        false
+        self.queue.has_said_goodbye()
     }
 
     /// Counts a message of the WebSocket tunnel that carried nothing, as a useless frame. spdystream sends one with
@@ -272,15 +264,36 @@ impl Session {
     ///
     /// [`Flood::Useless`](super::Flood::Useless), as from [`handle_input`](Self::handle_input).
     pub fn empty_message(&mut self) -> Result<(), Violation> {
-        Ok(())
+        self.useless().inspect_err(|violation| self.fail(violation))
     }
 
     /// Begins a new [`RATE_WINDOW`](super::limits::RATE_WINDOW).
-    pub fn reset_rates(&mut self) {}
+    pub fn reset_rates(&mut self) {
+        self.rates = Rates::default();
+    }
 
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        self.counts
+    }
+
+    fn add(&mut self, id: StreamId, stream: Stream) {
+        self.peers_streams += usize::from(!stream.ours);
+        self.streams.insert(id, stream);
+    }
+
+    /// Forgets a stream. What is queued for it still goes.
+    fn forget(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        self.peers_streams -= usize::from(!stream.ours);
+        self.queue.orphan(id);
+        Some(stream)
+    }
+
+    fn forget_if_over(&mut self, id: StreamId) {
+        if self.streams.get(&id).is_some_and(|stream| stream.is_over()) {
+            self.forget(id);
+        }
     }
 }
