@@ -22,11 +22,11 @@ import (
 )
 
 type options struct {
-	kubeconfig, namespace, container, protocol string
-	attach, stdin, tty                         bool
-	sizes                                      *sizeQueue
-	pod                                        string
-	command                                    []string
+	kubeconfig, namespace, container, protocol, prefix, token string
+	attach, stdin, tty                                        bool
+	sizes                                                     *sizeQueue
+	pod                                                       string
+	command                                                   []string
 }
 
 func main() {
@@ -35,15 +35,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	os.Exit(report(run(opts)))
+	os.Exit(report(run(opts), opts.prefix))
 }
 
-// report prints the error as it is; kubectl prints the same text for an exit code.
-func report(err error) int {
+// report prints the error as it is, behind the prefix; kubectl prints the same text for an exit code.
+func report(err error, prefix string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintf(os.Stderr, "%s%v\n", prefix, err)
 	var exit utilexec.CodeExitError
 	if errors.As(err, &exit) {
 		return exit.Code
@@ -59,6 +59,8 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&opts.namespace, "namespace", "default", "the namespace of the pod")
 	flags.StringVar(&opts.container, "container", "", "the container; empty: the server's choice")
 	flags.StringVar(&opts.protocol, "protocol", "", "what to offer: v5, v4, v3, v2, v1 or whole names, comma-separated; empty: client-go's default executor")
+	flags.StringVar(&opts.prefix, "prefix", "", "what stands before an error on standard error, to tell it from the command's words")
+	flags.StringVar(&opts.token, "token", "", "the bearer token; client-go takes one from a kubeconfig for https only")
 	flags.BoolVar(&opts.attach, "attach", false, "attach instead of exec")
 	flags.BoolVar(&opts.stdin, "stdin", false, "send standard input")
 	flags.BoolVar(&opts.tty, "tty", false, "ask for a terminal; the local one is left alone")
@@ -89,6 +91,9 @@ func run(opts *options) error {
 	config, err := clientcmd.BuildConfigFromFlags("", opts.kubeconfig)
 	if err != nil {
 		return err
+	}
+	if opts.token != "" {
+		config.BearerToken = opts.token
 	}
 	executor, err := newExecutor(config, opts)
 	if err != nil {
