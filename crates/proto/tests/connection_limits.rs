@@ -31,10 +31,11 @@ fn the_header_alone_refuses_a_message_over_the_limit() {
 
 #[test]
 fn a_flood_of_pings_leaves_one_pong() {
+    let pings: u32 = if cfg!(miri) { 100 } else { 10_000 };
     let mut end = server(Subprotocol::V4, &REMOTE);
-    let flood: Vec<u8> = (0..10_000).flat_map(|i: u32| frame(true, true, PING, &i.to_be_bytes())).collect();
-    assert_eq!(end.bytes(&flood).unwrap().len(), 10_000);
-    assert_eq!(end.sent(), [&[0x8a, 4][..], &9_999u32.to_be_bytes()].concat());
+    let flood: Vec<u8> = (0..pings).flat_map(|i| frame(true, true, PING, &i.to_be_bytes())).collect();
+    assert_eq!(end.bytes(&flood).unwrap().len(), pings as usize);
+    assert_eq!(end.sent(), [&[0x8a, 4][..], &(pings - 1).to_be_bytes()].concat());
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn what_is_not_one_status_object_is_quoted() {
 
 #[test]
 fn an_endless_undecodable_status_is_quoted_in_part() {
-    let raw = vec![b'x'; 1 << 20];
+    let raw = vec![b'x'; if cfg!(miri) { 1 << 13 } else { 1 << 20 }];
     match Verdict::from_channel(&raw, true) {
         Verdict::Invalid { reason, raw: kept } => {
             assert!(reason.len() < 2048 && reason.ends_with("x...\""), "{}", reason.len());

@@ -162,8 +162,9 @@ fn an_unterminated_value_takes_at_most_one_size() {
 
 #[test]
 fn deep_nesting_is_malformed_not_fatal() {
+    let depth = if cfg!(miri) { 500 } else { 100_000 };
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        let deep = format!("{}1{}\n", open.repeat(100_000), close.repeat(100_000));
+        let deep = format!("{}1{}\n", open.repeat(depth), close.repeat(depth));
         let (sizes, dropped) = decode([deep.as_bytes(), &size(80, 24).encode()]);
         assert_eq!(sizes, [size(80, 24)]);
         assert!(dropped > 0);
@@ -177,7 +178,8 @@ fn deep_nesting_is_malformed_not_fatal() {
 #[test]
 fn a_huge_value_costs_no_memory() {
     assert!(size_of::<Decoder>() <= 96, "{}", size_of::<Decoder>());
-    let huge = format!("{{\"{}\":\"{}\",", "k".repeat(1 << 20), "v".repeat(15 << 20));
+    let mebibyte = if cfg!(miri) { 1 << 8 } else { 1 << 20 };
+    let huge = format!("{{\"{}\":\"{}\",", "k".repeat(mebibyte), "v".repeat(15 * mebibyte));
     assert_eq!(decode([huge.as_bytes(), br#""Width":80,"Height":24}"#]), (vec![size(80, 24)], 0));
 }
 

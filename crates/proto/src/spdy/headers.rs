@@ -54,7 +54,7 @@ impl Headers {
     ///
     /// # Errors
     /// What the peer would end its connection for.
-    pub(super) fn encode(&self, limits: &Limits) -> Result<Vec<u8>, HeadersError> {
+    pub fn encode(&self, limits: &Limits) -> Result<Vec<u8>, HeadersError> {
         let mut block = Vec::with_capacity(64);
         let count = u32::try_from(self.0.len()).map_err(|_| HeadersError::TooMany(u32::MAX))?;
         if self.0.len() > limits.max_headers {
@@ -79,7 +79,10 @@ impl Headers {
     }
 
     /// Reads the plain form of a block, all of it.
-    pub(super) fn decode(block: Vec<u8>, limits: &Limits) -> Result<Self, HeadersError> {
+    ///
+    /// # Errors
+    /// It is not a list of headers within the limits, to the last byte.
+    pub fn decode(block: Vec<u8>, limits: &Limits) -> Result<Self, HeadersError> {
         let mut rest = Bytes::from(block);
         let count = rest.try_get_u32().map_err(|_| HeadersError::Truncated)?;
         if usize::try_from(count).map_or(true, |count| count > limits.max_headers) {
