@@ -80,3 +80,28 @@ fn input_that_does_not_drain_does_not_turn_a_clean_end_into_a_loss() {
     let run = worker.session("flood", &script, &plan, setting);
     assert_eq!((run.verdict, run.claim), (Verdict::Complete, Claim::Ended));
 }
+
+/// Sessions that were once lost although nothing had happened to them: the client rests over TLS with the tail unread
+/// while its pongs come only as often as the close timeout passes (20410183, 20468268, 20494662, 20621302), the
+/// probe for unsent bytes that a handler's options named was not asked (20831267), and the pong waits behind minutes
+/// of output on a slow line (21000394).
+#[test]
+fn slow_and_resting_clients_are_waited_for() {
+    let mut worker = Worker::default();
+    for seed in [20_410_183, 20_468_268, 20_494_662, 20_621_302, 20_831_267, 21_000_394] {
+        worker.random(seed);
+    }
+    clean(&worker);
+}
+
+/// A peer's kernel acknowledges pings that its program cannot answer, here for a TLS record of a changed length that
+/// never becomes whole. That must not keep the connection.
+#[test]
+fn acknowledged_pings_without_an_answer_do_not_keep_a_session() {
+    let mut worker = Worker::default();
+    for seed in [30_614_079, 30_615_159, 30_623_535, 30_678_711] {
+        worker.random(seed);
+    }
+    let tally = &worker.tally;
+    assert!(tally.is_clean() && tally.reported == 4, "{tally}\n{}", tally.examples.join("\n"));
+}

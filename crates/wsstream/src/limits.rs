@@ -51,9 +51,13 @@ pub struct Timeouts {
     /// `None`: a slow reader is never cut.
     pub write: Option<Duration>,
     /// How long to wait for the peer's Close after ours. It runs only while nothing of ours is unsent and starts
-    /// afresh on progress, which is looked at when it has run out: the wait may take up to twice as long.
-    /// Default 30 s.
+    /// afresh on progress, which is looked at when it has run out: the wait may take up to three times as long, and
+    /// [`linger`](Self::linger) for a peer that gives signs of life. Default 30 s.
     pub close: Duration,
+    /// How long signs of life (any byte) of a peer that has been sent everything, but has not sent its Close, keep the
+    /// connection: its program may be paused with the end of the output unread, which closing the socket can cost it.
+    /// Default 10 minutes.
+    pub linger: Duration,
     /// While the receive buffer is full nothing is read, so no ping is answered: send an unasked pong this often, so
     /// that client-go (61 s) does not give up. Default 30 s.
     pub unsolicited_pong: Duration,
@@ -67,6 +71,7 @@ impl Default for Timeouts {
             idle: Some(Duration::from_secs(4 * 60 * 60)),
             write: None,
             close: Duration::from_secs(30),
+            linger: Duration::from_secs(10 * 60),
             unsolicited_pong: Duration::from_secs(30),
         }
     }

@@ -61,15 +61,18 @@ impl Upgrade {
     ) -> Result<(Connection, Driver), hyper::Error> {
         let Self { handshake, on_upgrade, probe } = self;
         let upgraded = on_upgrade.await?;
-        let builder = prepare(Connection::builder(handshake.subprotocol().clone()));
+        // What `prepare` sets counts for more than what was found.
+        let build = |probe| {
+            prepare(Connection::builder(handshake.subprotocol().clone()).unsent_probe(probe))
+        };
         // A plain TCP stream, as `axum::serve` has it, can be asked what is unsent even when nobody gave a probe.
         Ok(match upgraded.downcast::<TokioIo<tokio::net::TcpStream>>() {
             Ok(parts) => {
                 let socket = TcpSocket::new(parts.io.into_inner());
                 let probe = probe.unwrap_or_else(|| socket.unsent_probe());
-                builder.unsent_probe(Some(probe)).already_read(parts.read_buf).server(socket)
+                build(Some(probe)).already_read(parts.read_buf).server(socket)
             }
-            Err(upgraded) => builder.unsent_probe(probe).server(TokioIo::new(upgraded)),
+            Err(upgraded) => build(probe).server(TokioIo::new(upgraded)),
         })
     }
 

@@ -301,6 +301,28 @@ async fn a_client_that_vanished_without_a_word_is_given_up_while_its_stdin_is_st
     }
 }
 
+/// Its pong waits behind minutes of output on a slow line, so only its kernel's acknowledgements show that the peer
+/// lives; once they stop too, it is dead.
+#[tokio::test(start_paused = true)]
+async fn a_peer_behind_a_slow_line_is_not_given_up_while_output_arrives_there() {
+    let started = Instant::now();
+    let progress = secs(20 * 60);
+    let probe = wsstream::transport::UnsentProbe::new(move || {
+        // 100 bytes a second of 200,000, until the line breaks.
+        let arrived = started.elapsed().min(progress).as_secs() * 100;
+        let pings = started.elapsed().as_secs() / 30 * 2;
+        Some((200_000 + pings - arrived) as usize)
+    });
+    let (io, _peer) = tokio::io::duplex(1 << 20);
+    let (connection, driver) =
+        server(Subprotocol::V5).limits(limits(|l| l.send_buffer = 1 << 20)).unsent_probe(Some(probe)).server(io);
+    let driver = tokio::spawn(driver);
+    connection.writer(CH1).unwrap().send(vec![0; 200_000].into()).await.unwrap();
+    assert_eq!(driver.await.unwrap(), End::Lost(Loss::DeadPeer(secs(90))));
+    let after = started.elapsed() - progress;
+    assert!(after >= secs(60) && after <= secs(200), "{after:?} after the last sign of life");
+}
+
 /// A timer that was set for a later deadline must not sleep through an earlier one that came up meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_moves_forward_is_kept() {

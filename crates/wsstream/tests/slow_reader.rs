@@ -159,13 +159,44 @@ async fn without_a_probe_the_close_bound_starts_anew_with_each_byte_of_the_peer(
     assert!(!driver.is_finished());
     let start = Instant::now();
     assert_eq!(driver.await.unwrap(), End::Closed { by: Side::Local, reason: normal() });
-    assert!((20..=60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!((20..=90).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     // Everything was handed over, and then the stream ends.
     peer.expect_eof().await;
 }
 
+/// The kernel has handed everything over, yet the peer's program rests with the end of it unread: closing the socket
+/// would let its next pong be answered by a reset, which can cost it what it had not read.
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_given_up_after_the_close_timeout() {
+async fn a_paused_peer_that_shows_life_is_waited_for_after_close() {
+    let (io, mut peer) = scripted_client();
+    let probe = UnsentProbe::new(|| Some(0));
+    let (connection, driver) = server(Subprotocol::V5).unsent_probe(Some(probe)).server(io);
+    let driver = tokio::spawn(driver);
+    connection.writer(CH1).unwrap().send("tail".into()).await.unwrap();
+    connection.shutdown(&normal());
+    for _ in 0..19 {
+        sleep(Duration::from_secs(31)).await;
+        assert!(!driver.is_finished());
+        peer.pong(b"").await;
+    }
+    // Signs of life alone do not hold a connection for ever.
+    let start = Instant::now();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(31)).await;
+        if driver.is_finished() {
+            break;
+        }
+        peer.pong(b"").await;
+    }
+    assert_eq!(driver.await.unwrap(), End::Closed { by: Side::Local, reason: normal() });
+    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+    peer.expect_binary(b"\x01tail").await;
+    peer.expect_close(1000).await;
+    peer.expect_eof().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_given_up_after_two_close_timeouts() {
     let (io, mut peer) = scripted_client();
     let (connection, driver) = server(Subprotocol::V5).server(io);
     let driver = tokio::spawn(driver);
@@ -173,7 +204,7 @@ async fn a_silent_peer_is_given_up_after_the_close_timeout() {
     let start = Instant::now();
     connection.shutdown(&normal());
     assert_eq!(driver.await.unwrap(), End::Closed { by: Side::Local, reason: normal() });
-    assert_eq!(start.elapsed().as_secs(), 30);
+    assert_eq!(start.elapsed().as_secs(), 60);
     peer.expect_binary(b"\x01tail").await;
     peer.expect_close(1000).await;
     peer.expect_eof().await;

@@ -22,6 +22,10 @@ pub(super) struct Clock {
     written: Instant,
     /// The close handshake got on.
     closing: Instant,
+    /// Since when nothing but signs of life keep a closed connection.
+    lingering: Option<Instant>,
+    /// The peer was heard in the last round of the close timeout.
+    heard: bool,
 }
 
 /// What the connection is doing, as far as deadlines depend on it.
@@ -51,7 +55,7 @@ pub(super) enum Due {
 impl Clock {
     pub(super) fn new(timeouts: Timeouts) -> Self {
         let now = Instant::now();
-        Self { timeouts, received: now, data: now, pinged: now, ponged: now, written: now, closing: now }
+        Self { timeouts, received: now, data: now, pinged: now, ponged: now, written: now, closing: now, lingering: None, heard: false }
     }
 
     pub(super) fn on_received(&mut self, now: Instant) {
@@ -65,6 +69,7 @@ impl Clock {
     pub(super) fn on_written(&mut self, now: Instant) {
         self.written = now;
         self.closing = now;
+        self.lingering = None;
     }
 
     /// The wire took everything again: the peer gets a full deadline to be heard from.
@@ -88,6 +93,15 @@ impl Clock {
 
     pub(super) fn on_ponged(&mut self, now: Instant) {
         self.ponged = now;
+    }
+
+    /// The close timeout has passed and the peer has everything: whether it is waited for all the same, because it gives
+    /// signs of life. They may come as seldom as the timeout passes, so one of two rounds has to hold one.
+    pub(super) fn lingers(&mut self, now: Instant) -> bool {
+        let since = *self.lingering.get_or_insert(now);
+        let heard = self.received > self.closing;
+        let heard_before = std::mem::replace(&mut self.heard, heard);
+        (heard || heard_before) && now - since < self.timeouts.linger
     }
 
     /// Often enough to tell within the dead peer's deadline that pongs are not acknowledged.
@@ -123,9 +137,3 @@ impl Clock {
     }
 }
 
-impl Clock {
-    /// Whether the peer was heard from since closing began or last got on.
-    pub(super) fn received_while_closing(&self) -> bool {
-        self.received > self.closing
-    }
-}

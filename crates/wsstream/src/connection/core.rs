@@ -97,8 +97,12 @@ pub(super) struct Core {
     broken: Option<Loss>,
     /// What the probe said when the close timeout last passed.
     unsent: Option<usize>,
+    /// The close timeout has passed once.
+    looked: bool,
     /// Bytes that the wire has taken.
     handed_over: u64,
+    /// That number when the kernel was last asked how many of them had arrived.
+    handed_over_then: u64,
     /// How many of them had arrived at the peer's kernel, and since when no more have.
     arrived: Option<(u64, Instant)>,
     peer_close: Option<CloseReason>,
@@ -148,7 +152,9 @@ impl Core {
             shut: false,
             broken: None,
             unsent: None,
+            looked: false,
             handed_over: 0,
+            handed_over_then: 0,
             arrived: None,
             peer_close: None,
             closing: None,
@@ -392,6 +398,7 @@ impl Core {
     pub(super) fn handle_due(&mut self, due: Due, now: Instant) {
         match due {
             Due::Ping => {
+                self.note_arrivals(now);
                 self.machine.ping(&[]);
                 self.clock.on_pinged(now);
             }
@@ -408,6 +415,9 @@ impl Core {
                 let reason = CloseReason::new(CloseCode::GOING_AWAY, "idle timeout");
                 self.begin_close(&reason, End::Lost(Loss::Idle(after)));
             }
+            // A ping waits behind all that is on its way to the peer: over a slow line that takes its time, and what
+            // arrives there meanwhile is a sign of life as well. One that had a clear way had to be answered.
+            Due::DeadPeer(_) if self.behind() && self.note_arrivals(now) => self.clock.on_received(now),
             Due::DeadPeer(after) => {
                 debug!(?after, "the peer is dead");
                 self.finish(End::Lost(Loss::DeadPeer(after)));
@@ -422,34 +432,51 @@ impl Core {
     /// blocked TCP's own probes decide.
     fn vanished(&mut self, now: Instant) -> Option<std::time::Duration> {
         let limit = self.clock.timeouts.dead_peer?;
-        let unsent = self.probe.as_ref()?.unsent()?;
+        let got_on = self.note_arrivals(now);
+        let (arrived, since) = self.arrived?;
+        if self.blocked || arrived >= self.handed_over {
+            self.arrived = Some((arrived, now));
+            return None;
+        }
+        // The last pong before the silence was acknowledged one interval before `since`.
+        (!got_on && now - since + self.clock.pong_interval() >= limit).then_some(limit)
+    }
+
+    /// Whether the kernel still held something when it was last asked.
+    fn behind(&self) -> bool {
+        self.arrived.is_some_and(|(arrived, _)| arrived < self.handed_over_then)
+    }
+
+    /// Asks the kernel how much of what the wire took has arrived at the peer's. True: more than when it was last asked.
+    fn note_arrivals(&mut self, now: Instant) -> bool {
+        let Some(unsent) = self.probe.as_ref().and_then(UnsentProbe::unsent) else { return false };
         // Under TLS the kernel counts more bytes than were handed over here: only the direction of change counts.
         let arrived = self.handed_over.saturating_sub(unsent as u64);
-        match self.arrived {
-            Some((before, since)) if unsent > 0 && !self.blocked && arrived <= before => {
-                // The last pong before the silence was acknowledged one interval before `since`.
-                (now - since + self.clock.pong_interval() >= limit).then_some(limit)
-            }
-            _ => {
-                self.arrived = Some((arrived, now));
-                None
-            }
+        let before = self.arrived.map(|(before, _)| before);
+        self.handed_over_then = self.handed_over;
+        if before.is_none_or(|before| arrived > before) {
+            self.arrived = Some((arrived, now));
         }
+        before.is_some_and(|before| arrived > before)
     }
 
     fn handle_close_timeout(&mut self, now: Instant) {
         let Some(closing) = self.closing.clone() else { return };
         let unsent = self.probe.as_ref().and_then(UnsentProbe::unsent);
         let before = std::mem::replace(&mut self.unsent, unsent);
+        let first = !std::mem::replace(&mut self.looked, true);
         let patient = match (&closing, unsent) {
             (End::Lost(_), _) => false,
             // A server that has closed takes nothing more.
             _ if !self.is_server && self.machine.received_close() => false,
             _ if self.blocked => true,
             // The last of it may have got through only just now, and then the peer has yet to read it.
-            (_, Some(bytes)) => bytes > 0 || before != Some(0),
-            // Without a probe a sign of life is all there is to go by.
-            (_, None) => self.clock.received_while_closing(),
+            (_, Some(bytes)) if bytes > 0 || before.is_some_and(|before| before > 0) => true,
+            // Its next sign of life may be on its way: pongs come as seldom as this deadline passes.
+            _ if first && self.is_server => true,
+            // Pongs and pings of a peer whose program reads nothing yet: what it has not read would be lost to a reset
+            // if the socket that they come to were gone.
+            _ => self.clock.lingers(now),
         };
         if patient {
             self.clock.on_closing(now);
