@@ -62,9 +62,7 @@ impl Upgrade {
         let Self { handshake, on_upgrade, probe } = self;
         let upgraded = on_upgrade.await?;
         // What `prepare` sets counts for more than what was found.
-        let build = |probe| {
-            prepare(Connection::builder(handshake.subprotocol().clone()).unsent_probe(probe))
-        };
+        let build = |probe| prepare(Connection::builder(handshake.subprotocol().clone()).unsent_probe(probe));
         // A plain TCP stream, as `axum::serve` has it, can be asked what is unsent even when nobody gave a probe.
         Ok(match upgraded.downcast::<TokioIo<tokio::net::TcpStream>>() {
             Ok(parts) => {

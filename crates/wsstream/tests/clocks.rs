@@ -314,8 +314,10 @@ async fn a_peer_behind_a_slow_line_is_not_given_up_while_output_arrives_there() 
         Some((200_000 + pings - arrived) as usize)
     });
     let (io, _peer) = tokio::io::duplex(1 << 20);
-    let (connection, driver) =
-        server(Subprotocol::V5).limits(limits(|l| l.send_buffer = 1 << 20)).unsent_probe(Some(probe)).server(io);
+    let (connection, driver) = server(Subprotocol::V5)
+        .limits(limits(|l| l.send_buffer = 1 << 20))
+        .unsent_probe(Some(probe))
+        .server(io);
     let driver = tokio::spawn(driver);
     connection.writer(CH1).unwrap().send(vec![0; 200_000].into()).await.unwrap();
     assert_eq!(driver.await.unwrap(), End::Lost(Loss::DeadPeer(secs(90))));

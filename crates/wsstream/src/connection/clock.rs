@@ -55,7 +55,17 @@ pub(super) enum Due {
 impl Clock {
     pub(super) fn new(timeouts: Timeouts) -> Self {
         let now = Instant::now();
-        Self { timeouts, received: now, data: now, pinged: now, ponged: now, written: now, closing: now, lingering: None, heard: false }
+        Self {
+            timeouts,
+            received: now,
+            data: now,
+            pinged: now,
+            ponged: now,
+            written: now,
+            closing: now,
+            lingering: None,
+            heard: false,
+        }
     }
 
     pub(super) fn on_received(&mut self, now: Instant) {
@@ -136,4 +146,3 @@ impl Clock {
         .min_by_key(|(at, _)| *at)
     }
 }
-
