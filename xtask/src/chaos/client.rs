@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -11,9 +12,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::{Child, Command},
+    sync::Notify,
     time::{sleep, timeout},
 };
 use wsstream::{
+    bytes::Bytes,
     http::{HeaderValue, Uri, header::AUTHORIZATION},
     remotecommand::{Request, client},
 };
@@ -32,7 +35,10 @@ use super::{
 
 /// Within this every real session has come to an end. A changed length of a TLS record makes its receiver wait for
 /// bytes that never come, which only the deadline for a dead peer (90 s) ends; all else takes seconds.
-const DEADLINE: Duration = Duration::from_secs(150);
+pub(super) const DEADLINE: Duration = Duration::from_secs(150);
+
+/// What an attached command waits for.
+pub(super) const GO: &[u8] = b"\n";
 
 /// Who asks for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +49,19 @@ pub(crate) enum Actor {
     Program,
     /// kubectl, whose lies are its own.
     Kubectl,
+    /// client-go's own executor (interop/go/client), whose lies are its own.
+    ClientGo,
+}
+
+impl Actor {
+    /// Whether somebody else's code says how the session ended.
+    pub(crate) fn is_foreign(self) -> bool {
+        matches!(self, Self::Kubectl | Self::ClientGo)
+    }
 }
 
 /// One session that is about to be run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) actor: Actor,
     pub(crate) script: Script,
@@ -59,6 +74,8 @@ pub(crate) struct Session {
     pub(crate) doomed: bool,
     /// The client is killed with -9 after so long.
     pub(crate) kill_after: Option<Duration>,
+    /// It attaches to the command of this pod, which begins when a line has come on its stdin.
+    pub(crate) attach: Option<String>,
 }
 
 impl Session {
@@ -69,6 +86,12 @@ impl Session {
             // kubectl speaks what it speaks, and reads what comes.
             script.protocol = wsstream::Subprotocol::V5;
             script.taking = Taking::Eager;
+        }
+        if actor == Actor::ClientGo && script.protocol != wsstream::Subprotocol::V4 {
+            // Of the versions with a status, those that its executor takes.
+            script.protocol = [wsstream::Subprotocol::V5, wsstream::Subprotocol::V4]
+                [usize::from(seed.is_multiple_of(4))]
+            .clone();
         }
         if actor != Actor::Library {
             script.departure = Departure::None;
@@ -82,7 +105,16 @@ impl Session {
                 *fault = Fault::Flip(1 << (seed % 8));
             }
         }
-        Self { actor, script, plan, words: Vec::new(), code: None, doomed: false, kill_after: None }
+        Self {
+            actor,
+            script,
+            plan,
+            words: Vec::new(),
+            code: None,
+            doomed: false,
+            kill_after: None,
+            attach: None,
+        }
     }
 
     /// How to repeat it.
@@ -92,11 +124,19 @@ impl Session {
 
     /// Runs and judges it; also the payload bytes that came.
     pub(crate) async fn run(&self, place: &Place, server: &Running) -> Result<(Verdict, u64)> {
+        let (script, seen) = self.observe(place, server).await?;
+        Ok((judge(&script, &seen), seen.stdout.seen() + seen.stderr.seen()))
+    }
+
+    /// Runs it; what there is to judge.
+    pub(crate) async fn observe(&self, place: &Place, server: &Running) -> Result<(Script, Seen)> {
         let proxy = Proxy::start(server.address, self.plan.clone()).await?;
         let ended = timeout(DEADLINE, async {
             match self.actor {
                 Actor::Library => self.library(place, server, proxy.address()).await,
-                Actor::Program | Actor::Kubectl => self.program(place, server, proxy.address()).await,
+                Actor::Program | Actor::Kubectl | Actor::ClientGo => {
+                    self.program(place, server, proxy.address()).await
+                }
             }
         });
         let (claim, stdout, stderr, wrongs) = match ended.await {
@@ -114,12 +154,11 @@ impl Session {
             stderr,
             wrongs,
         };
-        let bytes = seen.stdout.seen() + seen.stderr.seen();
         let mut script = self.script.clone();
         if let Some(code) = self.code {
             script.finish = Finish::Exit(code);
         }
-        Ok((judge(&script, &seen), bytes))
+        Ok((script, seen))
     }
 
     fn command(&self, place: &Place) -> Vec<String> {
@@ -131,37 +170,37 @@ impl Session {
 
     async fn library(&self, place: &Place, server: &Running, through: SocketAddr) -> Result<Consumed> {
         let script = &self.script;
-        let request =
-            Request::command(self.command(place)).stdin(script.has_stdin()).stdout(true).stderr(true);
-        let start = client::exec(request).protocols([script.protocol.clone()]);
-        Ok(match connect(&start, server, through, "host/exec").await? {
-            Ok(process) => converse(script, process, script.seed).await,
+        let (start, path) = match &self.attach {
+            None => {
+                let request = Request::command(self.command(place)).stdin(script.has_stdin());
+                (client::exec(request.stdout(true).stderr(true)), "host/exec".to_owned())
+            }
+            Some(pod) => {
+                let request = Request::default().stdin(true).stdout(true).stderr(true);
+                (client::attach(request), format!("{pod}/attach"))
+            }
+        };
+        let start = start.protocols([script.protocol.clone()]);
+        Ok(match connect(&start, server, through, &path).await? {
+            Ok(mut process) => {
+                if let (Some(_), Some(stdin)) = (&self.attach, &mut process.stdin) {
+                    // Where it cannot be sent, the outcome says why.
+                    let _ = stdin.send(Bytes::from_static(GO)).await;
+                    if !script.has_stdin() {
+                        process.stdin = None;
+                    }
+                }
+                converse(script, process, script.seed).await
+            }
             Err(why) => (Claim::Lost(why), script.checker(1), script.checker(2), Vec::new()),
         })
     }
 
     async fn program(&self, place: &Place, server: &Running, through: SocketAddr) -> Result<Consumed> {
         let script = &self.script;
-        let kubeconfig = server.kubeconfig_for(&format!("kubeconfig-{}", through.port()), through)?;
-        let mut command = if self.actor == Actor::Kubectl {
-            Command::new(place.kubectl.as_ref().context("no kubectl")?)
-        } else {
-            let mut command = Command::new(&place.binary);
-            // Quiet: its notices would stand among the command's own words.
-            command.args(["exec", "--quiet", "--protocol"]);
-            command.arg(if script.protocol.name().is_empty() { "none" } else { script.protocol.name() });
-            command
-        };
-        if self.actor == Actor::Kubectl {
-            command.args(["exec"]);
-        }
-        if script.has_stdin() {
-            command.arg("-i");
-        }
-        command.args(["-c", "host", "host", "--"]).args(self.command(place));
-        let home = place.folder.path();
-        command.env("HOME", home).env("KUBECONFIG", &kubeconfig).env_remove("RUST_LOG");
-        let stdin = if script.has_stdin() { Stdio::piped() } else { Stdio::null() };
+        let (mut command, kubeconfig) = program(self.actor, place, server, through)?;
+        self.ask(&mut command, place, server);
+        let stdin = if script.has_stdin() || self.attach.is_some() { Stdio::piped() } else { Stdio::null() };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().context("cannot run the client")?;
         let consumed = self.watch(child).await;
@@ -169,12 +208,54 @@ impl Session {
         consumed
     }
 
+    /// The words of a client's command line.
+    fn ask(&self, command: &mut Command, place: &Place, server: &Running) {
+        let script = &self.script;
+        if self.actor == Actor::ClientGo {
+            // What client-go says is told from the command's words by the prefix.
+            command.args([
+                "--prefix",
+                "client-go: ",
+                "--container",
+                "host",
+                "--protocol",
+                script.protocol.name(),
+            ]);
+            if !server.token.is_empty() {
+                command.args(["--token", &server.token]);
+            }
+            if script.has_stdin() {
+                command.arg("--stdin");
+            }
+            command.args(["host", "--"]).args(self.command(place));
+            return;
+        }
+        // Quiet: notices would stand among the command's own words.
+        match &self.attach {
+            None if self.actor == Actor::Kubectl => command.arg("exec"),
+            None => command.args(["exec", "--quiet"]),
+            Some(_) => command.args(["attach", "--quiet"]),
+        };
+        if self.actor == Actor::Program {
+            let name = script.protocol.name();
+            command.args(["--protocol", if name.is_empty() { "none" } else { name }]);
+        }
+        if script.has_stdin() || self.attach.is_some() {
+            command.arg("-i");
+        }
+        match &self.attach {
+            None => command.args(["-c", "host", "host", "--"]).args(self.command(place)),
+            Some(pod) => command.args(["-c", pod, pod]),
+        };
+    }
+
     async fn watch(&self, mut child: Child) -> Result<Consumed> {
         let script = &self.script;
         let (stdout, stderr) =
             (child.stdout.take().context("no stdout")?, child.stderr.take().context("no stderr")?);
-        let feeder = child.stdin.take().map(|stdin| tokio::spawn(feed(script.clone(), stdin)));
-        let out = tokio::spawn(drain(stdout, script.checker(1), script.taking));
+        let goes = self.attach.is_some();
+        let feeder = child.stdin.take().map(|stdin| tokio::spawn(feed(script.clone(), stdin, goes)));
+        let out = tokio::spawn(drain(stdout, script.checker(1), script.taking, None));
         let err = tokio::spawn(collect(stderr));
         let mut killed = false;
         if let Some(after) = self.kill_after {
@@ -188,7 +269,10 @@ impl Session {
         }
         let status = child.wait().await?;
         let stdout = out.await?;
-        let text = err.await?;
+        let mut text = err.await?;
+        if self.actor.is_foreign() {
+            text = without_log(&text);
+        }
         if let Some(feeder) = feeder {
             // Its pipe is closed with the client.
             feeder.await?;
@@ -200,7 +284,7 @@ impl Session {
         }
         let claim = if killed {
             Claim::Left
-        } else if self.actor == Actor::Kubectl {
+        } else if self.actor.is_foreign() {
             kubectl_claim(status, words)
         } else {
             own_claim(status, words, &mut wrongs)
@@ -228,6 +312,23 @@ pub(super) async fn connect(
     Ok(connected.await)
 }
 
+/// A client program that is led through the proxy, and the kubeconfig that leads it, to be removed in the end.
+pub(super) fn program(
+    actor: Actor,
+    place: &Place,
+    server: &Running,
+    through: SocketAddr,
+) -> Result<(Command, PathBuf)> {
+    let kubeconfig = server.kubeconfig_for(&format!("kubeconfig-{}", through.port()), through)?;
+    let mut command = match actor {
+        Actor::Kubectl => Command::new(place.peers.kubectl()?),
+        Actor::ClientGo => Command::new(place.peers.go()?.client),
+        Actor::Library | Actor::Program => Command::new(&place.binary),
+    };
+    command.env("HOME", place.folder.path()).env("KUBECONFIG", &kubeconfig).env_remove("RUST_LOG");
+    Ok((command, kubeconfig))
+}
+
 /// Adds the server's token, where it has one.
 pub(super) fn authorise<B>(request: &mut wsstream::http::Request<B>, server: &Running) -> Result<()> {
     if !server.token.is_empty() {
@@ -238,11 +339,18 @@ pub(super) fn authorise<B>(request: &mut wsstream::http::Request<B>, server: &Ru
 }
 
 /// The command's stderr, and behind it the client's own words.
-pub(super) fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
+fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
     let expected = script.content(2).bytes(0, usize::try_from(script.stderr).unwrap_or(usize::MAX));
     let same = text.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-    let known =
-        ["wsstream: ", "Error from server", "error: ", "E1", "W1", "command terminated", "Unable", "Error"];
+    let known = [
+        "wsstream: ",
+        "client-go: ",
+        "Error from server",
+        "error: ",
+        "command terminated",
+        "Unable",
+        "Error",
+    ];
     let begins = |at: usize| {
         let words =
             String::from_utf8_lossy(text.get(at..).unwrap_or_default().trim_ascii_start()).into_owned();
@@ -258,6 +366,29 @@ pub(super) fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) 
         checker.feed(words);
     }
     (checker, words)
+}
+
+/// Takes out the lines of Go's klog, which stand anywhere between the command's words, each written at once:
+/// `E1122 18:58:00.817084   16460 v2.go:168] "Copying stderr failed" err="…"`.
+fn without_log(text: &[u8]) -> Vec<u8> {
+    // d: a digit.
+    const HEAD: &[u8] = b"dddd dd:dd:dd.dddddd ";
+    let is_head = |at: usize| {
+        let rest = text.get(at + 1..at + 1 + HEAD.len()).unwrap_or_default();
+        let fits =
+            |(byte, form): (&u8, &u8)| if *form == b'd' { byte.is_ascii_digit() } else { byte == form };
+        rest.len() == HEAD.len() && rest.iter().zip(HEAD).all(fits)
+    };
+    let mut kept = Vec::with_capacity(text.len());
+    let mut in_log = false;
+    for (at, byte) in text.iter().enumerate() {
+        in_log = in_log || (matches!(byte, b'I' | b'W' | b'E' | b'F') && is_head(at));
+        if !in_log {
+            kept.push(*byte);
+        }
+        in_log = in_log && *byte != b'\n';
+    }
+    kept
 }
 
 /// The exit codes of `wsstream exec`, as its help documents them.
@@ -283,7 +414,7 @@ pub(super) fn own_claim(status: ExitStatus, words: &[u8], wrongs: &mut Vec<Strin
     }
 }
 
-/// What kubectl says: its exit status is the command's where it says nothing, or `command terminated with …`.
+/// What kubectl and client-go say: the exit status is the command's where it says nothing, or `command terminated with …`.
 pub(super) fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
     let text = String::from_utf8_lossy(words.trim_ascii()).into_owned();
     match status.code() {
@@ -295,11 +426,20 @@ pub(super) fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
     }
 }
 
-pub(super) async fn drain(mut from: impl AsyncRead + Unpin, mut checker: Checker, taking: Taking) -> Checker {
+/// Reads to the end as the script says; `heard` is told of everything that comes.
+pub(super) async fn drain(
+    mut from: impl AsyncRead + Unpin,
+    mut checker: Checker,
+    taking: Taking,
+    heard: Option<&Notify>,
+) -> Checker {
     let mut buffer = vec![0; 32 << 10];
     let mut rested = false;
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         checker.feed(buffer.get(..n).unwrap_or_default());
+        if let Some(heard) = heard {
+            heard.notify_one();
+        }
         match taking {
             Taking::Slow(pause) => sleep(pause).await,
             Taking::Paused(pause) if !rested => {
@@ -318,7 +458,10 @@ pub(super) async fn collect(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
     all
 }
 
-pub(super) async fn feed(script: Script, mut stdin: tokio::process::ChildStdin) {
+async fn feed(script: Script, mut stdin: tokio::process::ChildStdin, goes: bool) {
+    if goes && stdin.write_all(GO).await.is_err() || !script.has_stdin() {
+        return;
+    }
     let content = script.content(0);
     let mut sent = 0;
     let mut stalled = script.stalled;
@@ -341,5 +484,18 @@ pub(super) async fn feed(script: Script, mut stdin: tokio::process::ChildStdin) 
         while stdin.write_all(&more).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_between_the_commands_words_are_taken_out() {
+        let line = "E1122 18:58:00.817084   16460 v2.go:168] \"Copying stderr failed\" err=\"EOF\"\n";
+        let text = format!("E1 wor{line}ds{line}\nE1122 not a log");
+        assert_eq!(without_log(text.as_bytes()), b"E1 words\nE1122 not a log");
+        assert_eq!(without_log(b"E1122 18:58:00.8"), b"E1122 18:58:00.8");
     }
 }

@@ -3,12 +3,20 @@
 //! Each sweep runs many sessions over wires that break where a seed says so and judges what the client was told. A
 //! lie by our code is a failure; one by a foreign client stands in a column of its own.
 
+mod attach;
 mod client;
+mod compare;
+mod copy;
+mod crowd;
 mod kills;
+mod kubectl_kills;
+mod logs;
 mod memory;
+mod peers;
 pub mod puppet;
 mod server;
 mod sockets;
+mod supervised;
 
 use std::{
     process::ExitCode,
@@ -36,13 +44,17 @@ pub struct Args {
     /// Where the random numbers start [default: the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl, go, kills,
-    /// signals, descriptors
+    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl,
+    /// kubectl-kills, go, client-go, kills,
+    /// signals, descriptors, attach, cp, logs, tty, slow, paused
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Stop each sweep after so many sessions
     #[arg(long, value_name = "N")]
     sessions: Option<u64>,
+    /// Instead of the sweeps: the same sessions by our code and by Go's, and the table of docs/reliability.md anew
+    #[arg(long, conflicts_with_all = ["only", "replay"])]
+    compare: bool,
     /// Run the one random session in memory that belongs to the seed, and tell all about it
     #[arg(long, requires = "seed")]
     replay: bool,
@@ -79,10 +91,15 @@ const SWEEPS: &[(&str, u32)] = &[
     ("exec", 10),
     ("exec-tls", 5),
     ("kubectl", 6),
-    ("go", 6),
+    ("kubectl-kills", 6),
+    ("go", 5),
+    ("client-go", 5),
     ("kills", 5),
     ("signals", 1),
     ("descriptors", 1),
+    ("attach", 6),
+    ("cp", 6),
+    ("logs", 6),
 ];
 
 impl Args {
@@ -115,6 +132,13 @@ impl Args {
             return Ok(replay(seed));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        if self.compare {
+            let workspace = Workspace::find()?;
+            let place = Place::prepare(&workspace, self.debug)?;
+            let time = Duration::from_secs_f64(self.minutes * 60.0);
+            let budget = Budget { time, sessions: self.sessions };
+            return runtime.block_on(compare::run(&workspace, &place, &budget, seed));
+        }
         let chosen: Vec<_> = SWEEPS
             .iter()
             .filter(|(name, _)| self.only.is_empty() || self.only.iter().any(|only| only == name))

@@ -12,14 +12,20 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
 
+use super::peers::Peers;
 use crate::workspace::{Workspace, show};
 
 /// How soon a server must serve.
 const STARTS: Duration = Duration::from_secs(20);
+
+/// Threads for blocking work, which the runtime keeps for a while.
+const SPARE_THREADS: usize = 2;
 
 /// Whose server a sweep is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +43,8 @@ pub(crate) enum Target {
 pub(crate) struct Place {
     pub(crate) binary: PathBuf,
     pub(crate) puppet: PathBuf,
-    pub(crate) kubectl: Option<PathBuf>,
-    /// Go's server; `WSSTREAM_GO_SERVER` names another.
-    pub(crate) go: Option<PathBuf>,
+    /// Programs of others: kubectl, and Go's, which are built when they are asked for.
+    pub(crate) peers: Peers,
     pub(crate) folder: TempDir,
 }
 
@@ -59,13 +64,14 @@ impl Place {
         };
         let binary = copy(&binary, "wsstream")?;
         let puppet = copy(&std::env::current_exe()?, "puppet")?;
-        let kubectl = std::env::var_os("PATH").and_then(|path| {
-            std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|file| file.is_file())
-        });
-        let go = std::env::var_os("WSSTREAM_GO_SERVER")
-            .map_or_else(|| workspace.target.join("interop/go-server"), PathBuf::from);
-        Ok(Self { binary, puppet, kubectl, go: go.is_file().then_some(go), folder })
+        Ok(Self { binary, puppet, peers: Peers::find(workspace), folder })
     }
+}
+
+/// `WSSTREAM_GO_SERVER` names another than interop/go's.
+fn go_server(place: &Place) -> Result<PathBuf> {
+    std::env::var_os("WSSTREAM_GO_SERVER")
+        .map_or_else(|| Ok(place.peers.go()?.server), |path| Ok(path.into()))
 }
 
 /// `WSSTREAM_BIN` names one that is built already.
@@ -118,7 +124,7 @@ impl Running {
         let (kubeconfig, log) = (folder.join("kubeconfig"), folder.join("log"));
         let output = File::create(&log)?;
         let mut command = match descriptors {
-            _ if target == Target::Go => Command::new(place.go.as_ref().context("no server of Go's")?),
+            _ if target == Target::Go => Command::new(go_server(place)?),
             None => Command::new(&place.binary),
             Some(limit) => {
                 let mut command = Command::new("sh");
@@ -159,9 +165,11 @@ impl Running {
             }
             sleep(Duration::from_millis(5)).await;
         };
-        // Flow or block style, quoted or not.
+        // Flow or block style, quoted or not; the comment at the top speaks of a token, too.
+        let fields: String =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
         let field = |name: &str| {
-            let value = text.split_once(name)?.1.trim_start().trim_start_matches('"');
+            let value = fields.split_once(name)?.1.trim_start().trim_start_matches('"');
             Some(value.split(['"', '}', '\n', ',']).next().unwrap_or_default().trim().to_owned())
         };
         let url = field("server:").context("no server in the kubeconfig")?;
@@ -175,6 +183,50 @@ impl Running {
         let path = self.folder.join(name);
         fs::write(&path, self.kubeconfig.replace(&self.address.to_string(), &address.to_string()))?;
         Ok(path)
+    }
+
+    /// Waits until `commands` supervised puppets run, and the server knows it.
+    pub(crate) async fn supervises(&self, place: &Place, commands: usize) -> Result<()> {
+        let started = Instant::now();
+        while puppets(place) < commands {
+            if started.elapsed() > STARTS {
+                bail!("{} of {commands} commands run after {STARTS:?}", puppets(place));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        // A log is there when the server calls the command running.
+        for number in 0..commands {
+            let ask = async || {
+                if self.target == Target::Plain {
+                    let path = format!("/api/v1/namespaces/default/pods/p{number}/log");
+                    return Ok::<_, anyhow::Error>(self.get(&path).await?.contains("200 OK"));
+                }
+                let kubeconfig = self.kubeconfig_for("kubeconfig-asks", self.address)?;
+                let mut command = Command::new(&place.binary);
+                command.args(["logs", "--quiet", &format!("p{number}")]).env("KUBECONFIG", kubeconfig);
+                Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status().await?.success())
+            };
+            while !ask().await? {
+                if started.elapsed() > STARTS {
+                    bail!("command {number} does not run after {STARTS:?}");
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a GET over plain HTTP, head and body.
+    async fn get(&self, path: &str) -> Result<String> {
+        let mut socket = TcpStream::connect(self.address).await?;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            self.token
+        );
+        socket.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Sends a signal to it.
@@ -219,7 +271,10 @@ impl Running {
         loop {
             let now = self.reading()?;
             let leaks = now.descriptors.saturating_sub(before.descriptors)
-                + now.children.saturating_sub(before.children);
+                + now.children.saturating_sub(before.children)
+                + now.groups.saturating_sub(before.groups)
+                // One or two come and go with the runtime's blocking work.
+                + now.threads.saturating_sub(before.threads + SPARE_THREADS);
             if leaks == 0 || started.elapsed() > limit {
                 return Ok((now, leaks as u64));
             }
@@ -232,8 +287,12 @@ impl Running {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) descriptors: usize,
+    /// Descriptors that are ends of terminals.
+    pub(crate) terminals: usize,
     pub(crate) threads: usize,
     pub(crate) children: usize,
+    /// Control groups of commands, which a keeper makes where it may.
+    pub(crate) groups: usize,
     /// In KiB.
     pub(crate) resident: u64,
 }
@@ -253,13 +312,37 @@ impl Reading {
             .filter_map(|task| fs::read_to_string(task.join("children")).ok())
             .map(|children| children.split_whitespace().count())
             .sum();
+        let open: Vec<_> = fs::read_dir(folder.join("fd"))?.flatten().map(|entry| entry.path()).collect();
+        let is_terminal = |file: &PathBuf| {
+            let name = file.to_string_lossy();
+            name.contains("/ptmx") || name.contains("/pts/")
+        };
         Ok(Self {
-            descriptors: fs::read_dir(folder.join("fd"))?.count(),
+            descriptors: open.len(),
+            terminals: open.iter().filter_map(|path| fs::read_link(path).ok()).filter(is_terminal).count(),
             threads: tasks.len(),
             children,
+            groups: groups(&folder).unwrap_or(0),
             resident,
         })
     }
+}
+
+/// Control groups named after keepers, in the group (v2) that the process is in: those of its own keepers and those
+/// whose keeper is gone. Other servers may have theirs beside them.
+fn groups(process: &Path) -> Option<usize> {
+    let groups = fs::read_to_string(process.join("cgroup")).ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mounts = fs::read_to_string(process.join("mountinfo")).ok()?;
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let entries = fs::read_dir(Path::new(mount).join(own)).ok()?.flatten();
+    let parent = format!("PPid:\t{}", process.file_name()?.to_str()?);
+    let counts = |keeper: &str| {
+        let status = fs::read_to_string(format!("/proc/{keeper}/status"));
+        status.map_or(true, |status| status.lines().any(|line| line == parent))
+    };
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Some(names.filter(|name| name.strip_prefix("wsstream-").is_some_and(counts)).count())
 }
 
 /// Puppets of this run that live, wherever they belong.

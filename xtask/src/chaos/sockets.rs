@@ -10,9 +10,11 @@ use wsstream::Subprotocol;
 use wsstream_testing::chaos::{Tally, Verdict};
 
 use super::{
-    Budget, Sweep,
+    Budget, Sweep, attach,
     client::{Actor, Session},
-    kills,
+    copy,
+    kills, kubectl_kills, logs,
+    peers::missing,
     server::{Place, Running, Target, puppets},
 };
 
@@ -26,24 +28,28 @@ const SETTLES: Duration = Duration::from_secs(30);
 pub(super) async fn sweep(name: &str, place: &Place, budget: &Budget, seed: u64) -> Result<Sweep> {
     let started = Instant::now();
     let mut note = String::new();
+    let lacks = match name {
+        "kubectl" | "kubectl-kills" => place.peers.kubectl().err(),
+        "go" | "client-go" => place.peers.go().err(),
+        _ => None,
+    };
+    if let Some(why) = lacks {
+        return Ok(Sweep { note: missing(&why)?, ..Sweep::default() });
+    }
     let tally = match name {
         "library" => mixed(place, Target::Plain, Actor::Library, budget, seed, &mut note).await?,
         "exec" => mixed(place, Target::Plain, Actor::Program, budget, seed, &mut note).await?,
         "exec-tls" => mixed(place, Target::Tls, Actor::Program, budget, seed, &mut note).await?,
-        "kubectl" if place.kubectl.is_none() => {
-            "no kubectl here".clone_into(&mut note);
-            Tally::default()
-        }
         "kubectl" => mixed(place, Target::Tls, Actor::Kubectl, budget, seed, &mut note).await?,
-        "go" if place.go.is_none() => {
-            "no server of Go's here: `cargo xtask interop --only 'go server'` builds it"
-                .clone_into(&mut note);
-            Tally::default()
-        }
         "go" => mixed(place, Target::Go, Actor::Library, budget, seed, &mut note).await?,
+        "client-go" => mixed(place, Target::Plain, Actor::ClientGo, budget, seed, &mut note).await?,
+        "kubectl-kills" => kubectl_kills::sweep(place, budget, seed, &mut note).await?,
         "kills" => kills::sweep(place, budget, seed, &mut note).await?,
         "signals" => kills::signals(place, budget, seed, &mut note).await?,
         "descriptors" => kills::descriptors(place, budget, seed, &mut note).await?,
+        "attach" => attach::sweep(place, budget, seed, &mut note).await?,
+        "cp" => copy::sweep(place, budget, seed, &mut note).await?,
+        "logs" => logs::sweep(place, budget, seed, &mut note).await?,
         other => bail!("there is no sweep {other:?}"),
     };
     Ok(Sweep { tally, note, took: started.elapsed() })
@@ -89,8 +95,8 @@ async fn mixed(
     Ok(tally)
 }
 
-/// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. The lies of kubectl and of
-/// Go's server are counted as foreign.
+/// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. The lies of others' clients
+/// and of Go's server are counted as foreign.
 pub(crate) async fn swarm(
     place: &Place,
     server: &Running,
@@ -120,7 +126,7 @@ pub(crate) async fn swarm(
 /// Runs one session and counts it.
 pub(super) async fn one(place: &Place, server: &Running, session: &Session, tally: &mut Tally) {
     match session.run(place, server).await {
-        Ok((Verdict::Lie(what), bytes)) if session.actor == Actor::Kubectl || server.target == Target::Go => {
+        Ok((Verdict::Lie(what), bytes)) if session.actor.is_foreign() || server.target == Target::Go => {
             tally.sessions += 1;
             tally.foreign_lies += 1;
             tally.bytes += bytes;
