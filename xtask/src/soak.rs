@@ -10,18 +10,28 @@ use anyhow::Result;
 use wsstream_testing::chaos::Tally;
 
 use crate::{
-    chaos::{Actor, Budget, Place, Reading, Running, Session, Target, swarm},
+    chaos::{Actor, Budget, Place, Running, Session, Target, swarm},
     workspace::Workspace,
 };
 
 /// How often the server is looked at.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// More growth than this, in KiB an hour over the second half, is called a leak when it also exceeds [`NOISE`].
-const SLOPE: f64 = 8.0 * 1024.0;
+/// This part of the time, of 1, is for tables, buffers and the allocator to come to their size; the slope is taken
+/// behind it.
+const WARM_UP: f64 = 0.3;
 
-/// Growth of the resident set, in KiB, that an allocator's habits explain.
-const NOISE: u64 = 6 * 1024;
+/// More growth of the resident set than this, in KiB per 1,000 sessions, is a leak: 64 bytes a session, less than the
+/// smallest thing of ours that could be left behind, a task or one end of a channel. It counts when it is certain:
+/// by the lower end of the interval of two standard errors.
+const SLOPE: f64 = 64.0;
+
+/// A slope through fewer points says nothing.
+const POINTS: usize = 12;
+
+/// How long the server may take to let go of everything: the grace of commands whose client left is 12 s, idle
+/// threads stay for 10.
+const SETTLES: Duration = Duration::from_secs(30);
 
 /// `cargo xtask soak`.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,7 +83,8 @@ impl Args {
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(self.minutes * 60.0);
         let mut tally = Tally::default();
-        let mut readings: Vec<(f64, Reading)> = Vec::new();
+        // Behind the warm-up: thousands of sessions, KiB.
+        let mut points: Vec<(f64, f64)> = Vec::new();
         let mut next = seed;
         while Instant::now() < until {
             let time = EVERY.min(until.saturating_duration_since(Instant::now()));
@@ -88,31 +99,47 @@ impl Args {
                 "{minute:>6.1} min  {tally}; {} descriptors, {} threads, {} children, {} KiB",
                 reading.descriptors, reading.threads, reading.children, reading.resident
             );
-            readings.push((minute, reading));
+            if minute > self.minutes * WARM_UP {
+                points.push((tally.sessions as f64 / 1000.0, reading.resident as f64));
+            }
         }
-        let (after, leaks) = server.settles(&before, Duration::from_secs(30)).await?;
+        let (after, leaks) = server.settles(&before, SETTLES).await?;
         let commands = crate::chaos::puppets(place);
         tally.leaks += leaks + commands as u64;
         tally.panics += server.panics();
-        let (slope, growth) = slope(&readings);
-        if slope > SLOPE && growth > NOISE {
-            tally.leaks += 1;
-        }
         for story in &tally.examples {
             println!("  lie: {story}");
         }
+        let memory = match slope(&points) {
+            Some((slope, error)) => {
+                if slope - 2.0 * error > SLOPE {
+                    tally.leaks += 1;
+                }
+                format!(
+                    "{slope:.1} ± {:.1} KiB per 1,000 sessions over {} samples behind {:.0} % of the time (a leak: above \
+                     {SLOPE})",
+                    2.0 * error,
+                    points.len(),
+                    WARM_UP * 100.0
+                )
+            }
+            None => format!("no slope from {} samples; it takes {POINTS}", points.len()),
+        };
         println!(
-            "descriptors {} -> {}, threads {} -> {}, children {} -> {}, commands left {commands}, resident {} -> {} \
-             KiB, slope of the second half {slope:.0} KiB/h",
+            "descriptors {} -> {}, threads {} -> {}, children {} -> {}, control groups {} -> {}, commands left \
+             {commands}, resident {} -> {} KiB",
             before.descriptors,
             after.descriptors,
             before.threads,
             after.threads,
             before.children,
             after.children,
+            before.groups,
+            after.groups,
             before.resident,
             after.resident,
         );
+        println!("memory: {memory}");
         println!("{} bytes checked; {tally}", tally.bytes);
         Ok(tally.is_clean())
     }
@@ -127,21 +154,40 @@ fn mixed(seed: u64) -> Session {
     session
 }
 
-/// KiB an hour by least squares over the second half, and how much that half grew.
-fn slope(readings: &[(f64, Reading)]) -> (f64, u64) {
-    let half = readings.get(readings.len() / 2..).unwrap_or_default();
-    let points: Vec<(f64, f64)> =
-        half.iter().map(|(minute, reading)| (minute / 60.0, reading.resident as f64)).collect();
-    let n = points.len() as f64;
-    if n < 3.0 {
-        return (0.0, 0);
+/// The slope by least squares and its standard error. Samples stand beside each other in time and resemble each other,
+/// which makes the error look smaller than it is: a reason for the margin in [`SLOPE`].
+fn slope(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    if points.len() < POINTS {
+        return None;
     }
+    let n = points.len() as f64;
     let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let over: f64 = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum();
     let under: f64 = points.iter().map(|(x, _)| (x - mx) * (x - mx)).sum();
-    let grown = match (half.first(), half.last()) {
-        (Some((_, first)), Some((_, last))) => last.resident.saturating_sub(first.resident),
-        _ => 0,
-    };
-    (if under > 0.0 { over / under } else { 0.0 }, grown)
+    if under <= 0.0 {
+        return None;
+    }
+    let slope = over / under;
+    let rest: f64 = points.iter().map(|(x, y)| (y - my - slope * (x - mx)).powi(2)).sum();
+    Some((slope, (rest / (n - 2.0) / under).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_slope_and_no_error() {
+        let points: Vec<_> = (0..20).map(|x| (f64::from(x), 7.0 + 3.0 * f64::from(x))).collect();
+        let (slope, error) = slope(&points).unwrap();
+        assert!((slope - 3.0).abs() < 1e-9 && error < 1e-6, "{slope} ± {error}");
+    }
+
+    #[test]
+    fn noise_without_growth_is_no_leak() {
+        let points: Vec<_> = (0..20).map(|x| (f64::from(x), 20_000.0 + f64::from(x % 2) * 900.0)).collect();
+        let (slope, error) = slope(&points).unwrap();
+        assert!(slope - 2.0 * error < SLOPE, "{slope} ± {error}");
+        assert_eq!(super::slope(&points[..POINTS - 1]), None);
+    }
 }

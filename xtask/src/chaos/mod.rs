@@ -32,7 +32,7 @@ use wsstream_testing::chaos::{
 use crate::workspace::Workspace;
 
 pub(crate) use client::{Actor, Session};
-pub(crate) use server::{Place, Reading, Running, Target, puppets};
+pub(crate) use server::{Place, Running, Target, puppets};
 pub(crate) use sockets::swarm;
 
 /// `cargo xtask chaos`.
