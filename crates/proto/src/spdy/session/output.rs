@@ -51,7 +51,7 @@ impl Session {
         }
         self.queue.release_stream(id);
         self.forget_if_over(id);
-        if fin && !at_once { self.finish(id) } else { Ok(()) }
+        if fin && !at_once && !local_closed { self.finish(id) } else { Ok(()) }
     }
 
     /// Queues bytes, and with `fin` the end behind them. Empty bytes without `fin` send nothing.
