@@ -29,7 +29,7 @@ use super::{
     Budget,
     attach::claim,
     client::{Actor, DEADLINE, collect, connect, kubectl_claim, own_claim, program},
-    crowd::{Fate, Judged, count, crowd, settle},
+    crowd::{Fate, Judged, brisk, count, crowd, settle},
     server::{Place, Running, Target},
 };
 
@@ -54,8 +54,8 @@ struct Copy {
 
 /// Runs the sweep.
 pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut String) -> Result<Tally> {
-    let plain = Running::start(place, Target::Plain, None).await?;
-    let tls = Running::start(place, Target::Tls, None).await?;
+    let plain = brisk(place, Target::Plain).await?;
+    let tls = brisk(place, Target::Tls).await?;
     let (before, before_tls) = (plain.reading()?, tls.reading()?);
     let kubectl = place.peers.kubectl().is_ok();
     let mut tally = crowd(budget, AT_ONCE, async |number| {

@@ -17,12 +17,21 @@ use wsstream_testing::chaos::{
 use super::{
     Budget,
     client::Consumed,
-    server::{Reading, Running, Target},
+    server::{Place, Reading, Running, Target},
     sockets::join_all,
 };
 
 /// How long a server may take to let go of everything: the grace of commands whose client left is 12 s.
 const SETTLES: Duration = Duration::from_secs(30);
+
+/// Clocks of a server whose sessions are short: a changed length of a TLS record makes its receiver wait for bytes that
+/// never come, which would take a minute and more with those of every day.
+pub(super) const BRISK: [&str; 2] = ["--ping-interval=2s", "--dead-peer-timeout=15s"];
+
+/// A server with brisk clocks.
+pub(super) async fn brisk(place: &Place, target: Target) -> Result<Running> {
+    Running::start_with(place, target, None, &BRISK.map(str::to_owned)).await
+}
 
 /// One session that is over.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ pub mod puppet;
 mod server;
 mod sockets;
 mod supervised;
+mod terminal;
 
 use std::{
     process::ExitCode,
@@ -100,6 +101,7 @@ const SWEEPS: &[(&str, u32)] = &[
     ("attach", 6),
     ("cp", 6),
     ("logs", 6),
+    ("tty", 5),
 ];
 
 impl Args {

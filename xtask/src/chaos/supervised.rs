@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use wsstream_testing::chaos::Tally;
 
 use super::{
-    crowd::settle,
+    crowd::{BRISK, settle},
     server::{Place, Running, Target, puppets},
 };
 
@@ -23,7 +23,8 @@ pub(super) async fn supervised(
     commands: &[Vec<String>],
     sessions: impl AsyncFnOnce(&Running) -> Tally,
 ) -> Result<Tally> {
-    let mut words = vec!["--shutdown-grace=1s".to_owned()];
+    let mut words: Vec<String> = BRISK.iter().map(|word| (*word).to_owned()).collect();
+    words.push("--shutdown-grace=1s".to_owned());
     for (number, command) in commands.iter().enumerate() {
         words.push("--run-stdin".to_owned());
         words.push(format!("p{number}={} {}", place.puppet.display(), command.join(" ")));
