@@ -17,6 +17,7 @@ pub mod connection;
 pub mod remotecommand;
 pub mod spdy;
 pub mod status;
+pub mod stream_type;
 pub mod subprotocol;
 pub mod terminal_size;
 pub mod ws;

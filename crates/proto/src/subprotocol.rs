@@ -188,6 +188,19 @@ pub static DEFAULT_CHANNELS: &[Subprotocol] =
 pub static READER: &[Subprotocol] =
     &[Subprotocol::READER_NONE, Subprotocol::BINARY, Subprotocol::BASE64_BINARY];
 
+/// The versions that exist over SPDY, best first. v5 is known to WebSocket only: its CLOSE is a FIN there.
+pub static SPDY_REMOTECOMMAND: &[Subprotocol] =
+    &[Subprotocol::V4, Subprotocol::V3, Subprotocol::V2, Subprotocol::CHANNEL];
+
+/// The token of the `Upgrade` header that asks for SPDY.
+pub const SPDY_UPGRADE: &str = "SPDY/3.1";
+
+/// The header in which a SPDY client lists its versions, a line each, and the server answers with one.
+pub const STREAM_PROTOCOL_VERSION: &str = "X-Stream-Protocol-Version";
+
+/// The header in which a server that refuses all of them lists its own.
+pub const ACCEPTED_STREAM_PROTOCOL_VERSIONS: &str = "X-Accepted-Stream-Protocol-Versions";
+
 /// Whether the protocol of this exact name has the CLOSE message.
 #[must_use]
 pub fn supports_close(name: &str) -> bool {

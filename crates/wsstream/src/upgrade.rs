@@ -1,6 +1,8 @@
 //! The HTTP side of the handshake (RFC 6455 section 4): which requests ask for an upgrade, what is answered, and what
 //! a refusal looks like. Nothing here knows an HTTP library; `http` types come in and go out.
 
+mod spdy;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -13,6 +15,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use sha1::{Digest, Sha1};
 use wsstream_proto::status::Status;
 use wsstream_proto::subprotocol::{Subprotocol, contains_offer, negotiate, parse_offers};
+
+pub use spdy::{SpdyHandshake, is_spdy, versions as spdy_versions};
 
 /// RFC 6455 section 1.3.
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -129,13 +133,15 @@ impl Handshake {
 pub struct Rejection {
     status: Box<Status>,
     version_hint: bool,
+    /// SPDY versions that would have been accepted.
+    accepted: Vec<String>,
 }
 
 impl Rejection {
     /// A refusal that says `status`.
     #[must_use]
     pub fn status(status: Status) -> Self {
-        Self { status: Box::new(status.into_api_object()), version_hint: false }
+        Self { status: Box::new(status.into_api_object()), version_hint: false, accepted: Vec::new() }
     }
 
     /// 400, with a text that names the fault.
@@ -159,6 +165,7 @@ impl Rejection {
             .and_then(|code| StatusCode::from_u16(code).ok())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        spdy::list_accepted(response.headers_mut(), &self.accepted);
         if self.version_hint {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
