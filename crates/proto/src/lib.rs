@@ -14,6 +14,7 @@
 
 pub mod channel;
 pub mod connection;
+pub mod portforward;
 pub mod remotecommand;
 pub mod spdy;
 pub mod status;

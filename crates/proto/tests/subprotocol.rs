@@ -4,7 +4,7 @@
 
 use wsstream_proto::subprotocol::{
     BEARER_TOKEN_PREFIX, DEFAULT_CHANNELS, Encoding, Framing, NegotiationError, READER, REMOTECOMMAND,
-    RemoteVersion, Subprotocol, contains_offer, negotiate, parse_offers, supports_close,
+    RemoteVersion, SPDY_REMOTECOMMAND, Subprotocol, contains_offer, negotiate, parse_offers, supports_close,
 };
 
 fn chosen<'s>(supported: &'s [Subprotocol], offers: &[&str]) -> Option<&'s str> {
@@ -194,4 +194,26 @@ fn a_refusal_does_not_repeat_a_bearer_token() {
     let text = format!("{error} {error:?}");
     assert!(!text.contains("c2VjcmV0"), "{text}");
     assert!(text.contains("nope"), "{text}");
+}
+
+/// What each version means over SPDY (v1 to v4), and that no other row claims anything there.
+#[test]
+fn the_versions_over_spdy() {
+    // name, status as JSON, sizes, FIN ends stdin
+    let rows = [
+        ("v4.channel.k8s.io", true, true, true),
+        ("v3.channel.k8s.io", false, true, true),
+        ("v2.channel.k8s.io", false, false, true),
+        ("channel.k8s.io", false, false, false),
+    ];
+    assert_eq!(SPDY_REMOTECOMMAND.len(), rows.len());
+    for (row, (name, json_status, resize, half_close)) in SPDY_REMOTECOMMAND.iter().zip(rows) {
+        assert_eq!(row.name(), name);
+        assert_eq!((row.json_status(), row.resize()), (json_status, resize), "{name}");
+        assert_eq!(row.spdy_half_close(), half_close, "{name}");
+        assert!(!row.half_close() && !row.is_tunnel(), "{name}");
+    }
+    for row in [Subprotocol::V5, Subprotocol::PORT_FORWARD, Subprotocol::TUNNEL, Subprotocol::BINARY] {
+        assert!(!row.spdy_half_close(), "{}", row.name());
+    }
 }
