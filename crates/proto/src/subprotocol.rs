@@ -11,9 +11,6 @@ use thiserror::Error;
 /// cannot set an `Authorization` header on a WebSocket. It is a secret and never appears in an error text.
 pub const BEARER_TOKEN_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// What stands before the name of a SPDY protocol where a WebSocket carries it.
-pub const TUNNEL_PREFIX: &str = "SPDY/3.1+";
-
 /// How a message is carried in a WebSocket frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -84,10 +81,6 @@ impl Subprotocol {
     pub const BINARY: Self = Self::custom("binary.k8s.io", Encoding::Binary, Framing::Single);
     /// `base64.binary.k8s.io`: one stream in text messages.
     pub const BASE64_BINARY: Self = Self::custom("base64.binary.k8s.io", Encoding::Base64, Framing::Single);
-    /// `portforward.k8s.io`: pairs of SPDY streams. It exists over SPDY only, so encoding and framing mean nothing.
-    pub const PORT_FORWARD: Self = Self::custom("portforward.k8s.io", Encoding::Binary, Framing::Single);
-    /// `SPDY/3.1+portforward.k8s.io`: the same inside the binary messages of a WebSocket, whose borders mean nothing.
-    pub const TUNNEL: Self = Self::custom("SPDY/3.1+portforward.k8s.io", Encoding::Binary, Framing::Single);
 
     /// A row with a name of your own and no remote command version: no status, no sizes, no CLOSE.
     ///
@@ -169,18 +162,6 @@ impl Subprotocol {
         (Some(RemoteVersion::V2)..=Some(RemoteVersion::V4)).contains(&self.version)
     }
 
-    /// The messages carry the bytes of another connection.
-    #[must_use]
-    pub fn is_tunnel(&self) -> bool {
-        self.tunnelled().is_some()
-    }
-
-    /// The protocol that is spoken inside a tunnel, by the name it has over SPDY; `None` for what is no tunnel.
-    #[must_use]
-    pub fn tunnelled(&self) -> Option<&str> {
-        self.name.strip_prefix(TUNNEL_PREFIX)
-    }
-
     /// The channel protocol of this exact, case-sensitive name; the empty name is [`NONE`](Self::NONE).
     /// Reader protocols are not found here.
     #[must_use]
@@ -205,14 +186,6 @@ pub static REMOTECOMMAND: &[Subprotocol] = &[
     Subprotocol::BASE64_CHANNEL,
     Subprotocol::NONE,
 ];
-
-/// What a server of port-forward accepts over WebSocket. Clients that offer all versions of remote commands (Python,
-/// kube-rs, JavaScript) get v4: with v5 they break.
-pub static PORT_FORWARD: &[Subprotocol] =
-    &[Subprotocol::TUNNEL, Subprotocol::V4, Subprotocol::V4_BASE64_CHANNEL, Subprotocol::NONE];
-
-/// What a server of port-forward accepts over SPDY.
-pub static SPDY_PORT_FORWARD: &[Subprotocol] = &[Subprotocol::PORT_FORWARD];
 
 /// The default set of upstream's channel server, which knows nothing of remote commands.
 pub static DEFAULT_CHANNELS: &[Subprotocol] =

@@ -211,9 +211,9 @@ fn the_versions_over_spdy() {
         assert_eq!(row.name(), name);
         assert_eq!((row.json_status(), row.resize()), (json_status, resize), "{name}");
         assert_eq!(row.spdy_half_close(), half_close, "{name}");
-        assert!(!row.half_close() && !row.is_tunnel(), "{name}");
+        assert!(!row.half_close(), "{name}");
     }
-    for row in [Subprotocol::V5, Subprotocol::PORT_FORWARD, Subprotocol::TUNNEL, Subprotocol::BINARY] {
+    for row in [Subprotocol::V5, Subprotocol::BINARY] {
         assert!(!row.spdy_half_close(), "{}", row.name());
     }
 }

@@ -122,10 +122,11 @@ fn check_name(name: &[u8]) -> Result<(), HeadersError> {
 }
 
 /// Names are turned to lower case; everything else is checked when the headers are sent.
-impl<N: AsRef<str>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
         let lower = |name: N| Bytes::from(name.as_ref().to_ascii_lowercase());
-        Self(headers.into_iter().map(|(name, value)| (lower(name), value.into())).collect())
+        let copied = |value: V| Bytes::copy_from_slice(value.as_ref());
+        Self(headers.into_iter().map(|(name, value)| (lower(name), copied(value))).collect())
     }
 }
 
