@@ -223,7 +223,7 @@ fn argument(parameter: &'static str, value: &str) -> Result<String, RequestError
 
 /// Undoes form encoding: `+` is a space, `%xx` a byte. `None` where general decoders guess: a `%` without two hex
 /// digits, or bytes that are not UTF-8.
-pub(crate) fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -1,5 +1,13 @@
 //! Peers that mean harm: what ends is the smallest thing, and nothing grows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod spdy_peer;
 
 use bytes::{Buf as _, Bytes, BytesMut};

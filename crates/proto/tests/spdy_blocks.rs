@@ -1,5 +1,13 @@
 //! Header blocks: what Go sends, what other compressors send, and what is none.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod spdy_peer;
 
 use flate2::{Compress, Compression, FlushCompress};

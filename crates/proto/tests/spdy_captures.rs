@@ -6,6 +6,13 @@
 
 // Miri lets no file be read, and would take hours over every cut.
 #![cfg(not(miri))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod spdy_peer;
 

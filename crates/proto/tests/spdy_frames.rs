@@ -1,5 +1,13 @@
 //! Frames as they come: what is read, what is read over, and what ends the session.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod spdy_peer;
 
 use bytes::BytesMut;
@@ -60,7 +68,8 @@ fn lengths_are_exact() {
 fn numbers_that_no_stream_has_end_the_session() {
     let number = |kind, number| Violation::StreamNumber { kind, number };
     let block = |end: &mut End, stream| end.peer.syn_stream(stream, 0, &[]);
-    let rows: &[(fn(&mut End) -> Vec<u8>, Violation)] = &[
+    type Row = (fn(&mut End) -> Vec<u8>, Violation);
+    let rows: &[Row] = &[
         (|_| data(0, 0, b"x"), number("DATA", 0)),
         (|_| rst(0, 5), number("RST_STREAM", 0)),
         (|_| rst(1 << 31, 5), number("RST_STREAM", 1 << 31)),

@@ -1,5 +1,13 @@
 //! What a session does with streams: opening, data, the three ways to end one, pings and goodbyes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod spdy_peer;
 
 use bytes::{Bytes, BytesMut};
