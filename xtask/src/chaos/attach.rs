@@ -28,7 +28,7 @@ use wsstream_testing::chaos::{
 use super::{
     Budget,
     client::{Actor, Consumed, DEADLINE, GO, Session, collect, connect, drain, own_claim, program},
-    crowd::{Fate, Judged, count, crowd, hung, judged},
+    crowd::{Extras, Fate, Judged, count, crowd, hung, judged},
     puppet::Puppet,
     server::{Place, Running, Target},
     supervised::supervised,
@@ -59,13 +59,13 @@ enum Join {
 pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut String) -> Result<Tally> {
     let mut tally = Tally::default();
     let until = Instant::now() + budget.time;
+    let extras = Extras::of(place, budget);
     let mut servers = 0;
     while Instant::now() < until && budget.sessions.is_none_or(|most| tally.sessions < most) {
         let target = if servers % 4 == 3 { Target::Tls } else { Target::Plain };
         let first = seed.wrapping_add(servers * PER_SERVER);
-        let joins: Vec<Join> = (0..PER_SERVER)
-            .map(|number| Join::random(first.wrapping_add(number), target, place.peers.kubectl().is_ok()))
-            .collect();
+        let joins: Vec<Join> =
+            (0..PER_SERVER).map(|number| Join::random(first.wrapping_add(number), target, extras)).collect();
         let commands: Vec<_> = joins.iter().map(Join::words).collect();
         let sessions = async |server: &Running| {
             let time = until.saturating_duration_since(Instant::now());
@@ -87,14 +87,14 @@ pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut 
 }
 
 impl Join {
-    fn random(seed: u64, target: Target, kubectl: bool) -> Self {
+    fn random(seed: u64, target: Target, extras: Extras) -> Self {
         let actor = match target {
             Target::Plain if seed % 4 < 2 => Actor::Library,
-            Target::Tls if kubectl && seed.is_multiple_of(5) => Actor::Kubectl,
+            Target::Tls if extras.kubectl && seed.is_multiple_of(5) => Actor::Kubectl,
             _ => Actor::Program,
         };
-        let flip = target == Target::Tls && seed % 4 == 1;
-        let mut session = Session::random(actor, seed, flip);
+        let mut session = Session::random(actor, seed, false);
+        extras.flip(&mut session.plan, target, seed);
         // A clean end of the session is all that attach tells.
         session.code = Some(0);
         // The calm client is the library, which speaks plain TCP here.

@@ -29,7 +29,7 @@ use super::{
     Budget,
     attach::claim,
     client::{Actor, DEADLINE, collect, connect, kubectl_claim, own_claim, program},
-    crowd::{Fate, Judged, brisk, count, crowd, settle},
+    crowd::{Extras, Fate, Judged, brisk, count, crowd, settle},
     server::{Place, Running, Target},
 };
 
@@ -57,9 +57,9 @@ pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut 
     let plain = brisk(place, Target::Plain).await?;
     let tls = brisk(place, Target::Tls).await?;
     let (before, before_tls) = (plain.reading()?, tls.reading()?);
-    let kubectl = place.peers.kubectl().is_ok();
+    let extras = Extras::of(place, budget);
     let mut tally = crowd(budget, AT_ONCE, async |number| {
-        let copy = Copy::random(seed.wrapping_add(number), kubectl);
+        let copy = Copy::random(seed.wrapping_add(number), extras);
         let server = if copy.target == Target::Tls { &tls } else { &plain };
         let mut tally = Tally::default();
         count(&mut tally, copy.run(place, server).await, || format!("{copy:?}"));
@@ -68,16 +68,16 @@ pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut 
     .await;
     settle(&plain, &before, &mut tally).await?;
     settle(&tls, &before_tls, &mut tally).await?;
-    *note = format!("seeds from {seed}{}", if kubectl { "" } else { "; no kubectl here" });
+    *note = format!("seeds from {seed}{}", if extras.kubectl { "" } else { "; without kubectl" });
     Ok(tally)
 }
 
 impl Copy {
-    fn random(seed: u64, kubectl: bool) -> Self {
+    fn random(seed: u64, extras: Extras) -> Self {
         let (actor, target) = match seed % 8 {
             0..4 => (Actor::Library, Target::Plain),
             4 => (Actor::Program, Target::Plain),
-            7 if kubectl => (Actor::Kubectl, Target::Tls),
+            7 if extras.kubectl => (Actor::Kubectl, Target::Tls),
             _ => (Actor::Program, Target::Tls),
         };
         // The script's lengths are short ones for the most part, with long ones in between.
@@ -92,9 +92,7 @@ impl Copy {
         let up = seed & 16 == 0;
         let long = 2000 + files.iter().map(|length| length + 1024).sum::<u64>();
         let mut plan = Plan::brief(seed, if up { long } else { 700 }, if up { 700 } else { long });
-        if target == Target::Tls && seed.is_multiple_of(3) {
-            plan.faults.iter_mut().for_each(|(.., fault)| *fault = Fault::Flip(1 << (seed % 8)));
-        }
+        extras.flip(&mut plan, target, seed);
         Self { seed, actor, protocol, target, up, plan, files }
     }
 

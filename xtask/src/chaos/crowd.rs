@@ -33,6 +33,29 @@ pub(super) async fn brisk(place: &Place, target: Target) -> Result<Running> {
     Running::start_with(place, target, None, &BRISK.map(str::to_owned)).await
 }
 
+/// What takes long when it goes wrong, and is left out where time is short: kubectl, which asks again for 40 s, and
+/// changed bytes under TLS, which the client may notice by its dead-peer deadline only.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extras {
+    pub(super) kubectl: bool,
+    pub(super) flips: bool,
+}
+
+impl Extras {
+    /// Those that the budget allows.
+    pub(super) fn of(place: &Place, budget: &Budget) -> Self {
+        let flips = budget.time >= Duration::from_secs(60);
+        Self { kubectl: flips && place.peers.kubectl().is_ok(), flips }
+    }
+
+    /// Changes a byte under TLS instead of cutting, for a third of the seeds.
+    pub(super) fn flip(self, plan: &mut Plan, target: Target, seed: u64) {
+        if self.flips && target == Target::Tls && seed.is_multiple_of(3) {
+            plan.faults.iter_mut().for_each(|(.., fault)| *fault = Fault::Flip(1 << (seed % 8)));
+        }
+    }
+}
+
 /// One session that is over.
 #[derive(Debug)]
 pub(super) struct Judged {

@@ -22,14 +22,13 @@ use wsstream::{
 use wsstream_testing::chaos::{
     Checker, Content, Plan, Proxy, Script, Tally,
     oracle::Claim,
-    plan::Fault,
     script::{Departure, Finish, Input, Taking},
 };
 
 use super::{
     Budget,
     client::{Actor, Consumed, DEADLINE, authorise, collect, drain, kubectl_claim, own_claim, program},
-    crowd::{Fate, Judged, count, crowd, hung, judged},
+    crowd::{Extras, Fate, Judged, count, crowd, hung, judged},
     puppet::Puppet,
     server::{Place, Running, Target},
     sockets::join_all,
@@ -77,7 +76,7 @@ enum Reader {
 pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut String) -> Result<Tally> {
     let mut tally = Tally::default();
     let until = Instant::now() + budget.time;
-    let kubectl = place.peers.kubectl().is_ok();
+    let extras = Extras::of(place, budget);
     let mut servers = 0;
     while Instant::now() < until && budget.sessions.is_none_or(|most| tally.sessions < most) {
         let target = if servers % 3 == 2 { Target::Tls } else { Target::Plain };
@@ -91,7 +90,7 @@ pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut 
             let all = Budget { time, sessions: Some(PER_SERVER * (LIVE + LATER)) };
             crowd(&all, AT_ONCE, async |number| {
                 match usize::try_from(number).ok().and_then(|at| logs.get(at)) {
-                    Some(printed) => printed.read(place, server, number, kubectl).await,
+                    Some(printed) => printed.read(place, server, number, extras).await,
                     None => Tally::default(),
                 }
             })
@@ -136,10 +135,10 @@ impl Printed {
     }
 
     /// Has the command print its log under the eyes of some readers, and shows it to others afterwards.
-    async fn read(&self, place: &Place, server: &Running, number: u64, kubectl: bool) -> Tally {
+    async fn read(&self, place: &Place, server: &Running, number: u64, extras: Extras) -> Tally {
         let pod = format!("p{number}");
         let read = async |index: u64| {
-            let reading = Reading::random(*self, index, server.target, kubectl);
+            let reading = Reading::random(*self, index, server.target, extras);
             let mut tally = Tally::default();
             count(&mut tally, reading.run(place, server, &pod).await, || format!("log: {reading:?}"));
             tally
@@ -182,11 +181,11 @@ impl Printed {
 }
 
 impl Reading {
-    fn random(printed: Printed, index: u64, target: Target, kubectl: bool) -> Self {
+    fn random(printed: Printed, index: u64, target: Target, extras: Extras) -> Self {
         let seed = printed.seed.wrapping_mul(64).wrapping_add(index);
         let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
         let by = match (target, mixed % 12) {
-            (Target::Tls, 0) if kubectl => Reader::Program(Actor::Kubectl),
+            (Target::Tls, 0) if extras.kubectl => Reader::Program(Actor::Kubectl),
             (Target::Plain, row @ 0..8) => {
                 // Without a name, binary, base64.
                 READER
@@ -202,9 +201,7 @@ impl Reading {
             Reader::Program(_) => printed.length,
         };
         let mut plan = Plan::brief(seed, 500, 900 + grown);
-        if target == Target::Tls && seed.is_multiple_of(3) {
-            plan.faults.iter_mut().for_each(|(.., fault)| *fault = Fault::Flip(1 << (seed % 8)));
-        }
+        extras.flip(&mut plan, target, seed);
         Self { printed, by, follow: index < LIVE || mixed & 64 == 0, taking: brief.taking, plan }
     }
 

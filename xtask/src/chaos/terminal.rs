@@ -19,7 +19,6 @@ use wsstream::{
 use wsstream_testing::chaos::{
     Checker, Content, Plan, Proxy, Script, Tally,
     oracle::Claim,
-    plan::Fault,
     script::{Finish, Input},
     sweep::protocols,
 };
@@ -28,7 +27,7 @@ use super::{
     Budget,
     attach::claim,
     client::{Actor, Consumed, DEADLINE, collect, connect, kubectl_claim, own_claim, program},
-    crowd::{Fate, Judged, brisk, count, crowd, hung, judged, settle},
+    crowd::{Extras, Fate, Judged, brisk, count, crowd, hung, judged, settle},
     puppet::Puppet,
     server::{Place, Running, Target, puppets},
 };
@@ -56,9 +55,9 @@ pub(super) async fn sweep(place: &Place, budget: &Budget, seed: u64, note: &mut 
     let plain = brisk(place, Target::Plain).await?;
     let tls = brisk(place, Target::Tls).await?;
     let (before, before_tls) = (plain.reading()?, tls.reading()?);
-    let kubectl = place.peers.kubectl().is_ok();
+    let extras = Extras::of(place, budget);
     let mut tally = crowd(budget, AT_ONCE, async |number| {
-        let (screen, target) = Screen::random(seed.wrapping_add(number), kubectl);
+        let (screen, target) = Screen::random(seed.wrapping_add(number), extras);
         let server = if target == Target::Tls { &tls } else { &plain };
         let mut tally = Tally::default();
         count(&mut tally, screen.run(place, server).await, || format!("{screen:?}"));
@@ -106,11 +105,11 @@ impl Shown<'_> {
 }
 
 impl Screen {
-    fn random(seed: u64, kubectl: bool) -> (Self, Target) {
+    fn random(seed: u64, extras: Extras) -> (Self, Target) {
         let (actor, target) = match seed % 8 {
             0..4 => (Actor::Library, Target::Plain),
             4 => (Actor::Program, Target::Plain),
-            7 if kubectl && seed & 8 == 0 => (Actor::Kubectl, Target::Tls),
+            7 if extras.kubectl && seed & 8 == 0 => (Actor::Kubectl, Target::Tls),
             _ => (Actor::Program, Target::Tls),
         };
         let mut script = Script::brief(seed);
@@ -134,9 +133,7 @@ impl Screen {
         let sizes = if script.protocol.resize() { (seed >> 3) as u16 % 300 } else { 0 };
         let (up, down) = script.volume();
         let mut plan = Plan::brief(seed, up + u64::from(sizes) * 40, down);
-        if target == Target::Tls && seed.is_multiple_of(3) {
-            plan.faults.iter_mut().for_each(|(.., fault)| *fault = Fault::Flip(1 << (seed % 8)));
-        }
+        extras.flip(&mut plan, target, seed);
         (Self { actor, script, typed, sizes, plan }, target)
     }
 
