@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail};
 use wsstream_testing::chaos::{
     Fault,
     session::Setting,
@@ -10,8 +11,23 @@ use wsstream_testing::chaos::{
 
 use super::{Budget, Sweep};
 
+/// The sweeps that are run here.
+pub(super) const NAMES: [&str; 5] = ["bytes", "frames", "tls", "framing", "random"];
+
+/// Runs one of [`NAMES`].
+pub(super) fn sweep(name: &str, budget: &Budget, seed: u64) -> Result<Sweep> {
+    Ok(match name {
+        "bytes" => bytes(budget, seed),
+        "frames" => frames(budget, seed),
+        "tls" => tls(budget, seed),
+        "framing" => framing(budget, seed),
+        "random" => random(budget, seed),
+        other => bail!("there is no sweep {other:?} in memory"),
+    })
+}
+
 /// Every byte of the short sessions, in both directions, each version, four ways of cutting.
-pub(super) fn bytes(budget: &Budget, seed: u64) -> Sweep {
+fn bytes(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
         let places = worker.every_byte(seed, &CUTS, Setting::default(), 1, 0);
         if worker.is_done() {
@@ -23,7 +39,7 @@ pub(super) fn bytes(budget: &Budget, seed: u64) -> Sweep {
 }
 
 /// Every frame boundary and the bytes behind it.
-pub(super) fn frames(budget: &Budget, seed: u64) -> Sweep {
+fn frames(budget: &Budget, seed: u64) -> Sweep {
     let stall = Fault::Stall(Some(Duration::from_secs(5)));
     run(budget, |worker| {
         worker.every_frame(seed, &[Fault::Fin, Fault::Reset, Fault::HalfClose, stall], Setting::default());
@@ -32,7 +48,7 @@ pub(super) fn frames(budget: &Budget, seed: u64) -> Sweep {
 }
 
 /// A changed byte under TLS, at every place while time lasts; the places differ with the seed.
-pub(super) fn tls(budget: &Budget, seed: u64) -> Sweep {
+fn tls(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
         let setting = Setting { tls: true, ..Setting::default() };
         let flip = Fault::Flip(1 << (seed % 8));
@@ -44,7 +60,7 @@ pub(super) fn tls(budget: &Budget, seed: u64) -> Sweep {
 }
 
 /// Changed frame headers without TLS, which not everything can notice.
-pub(super) fn framing(budget: &Budget, seed: u64) -> Sweep {
+fn framing(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
         worker.framing(seed);
         String::new()
@@ -52,7 +68,7 @@ pub(super) fn framing(budget: &Budget, seed: u64) -> Sweep {
 }
 
 /// Random sessions of any length over random wires; session n has the seed plus n.
-pub(super) fn random(budget: &Budget, seed: u64) -> Sweep {
+fn random(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
         let mut next = seed;
         while !worker.is_done() {

@@ -12,6 +12,7 @@ mod kills;
 mod kubectl_kills;
 mod logs;
 mod memory;
+mod pauses;
 mod peers;
 pub mod puppet;
 mod server;
@@ -24,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use wsstream_testing::chaos::{
     Tally,
     sweep::{per_second, random},
@@ -81,7 +82,7 @@ pub(crate) struct Sweep {
     pub(crate) took: Duration,
 }
 
-/// The sweeps and their share of the time, of 100.
+/// The sweeps and their share of the time. Those in memory run beside those on real sockets, and both have all of it.
 const SWEEPS: &[(&str, u32)] = &[
     ("bytes", 28),
     ("frames", 4),
@@ -102,7 +103,15 @@ const SWEEPS: &[(&str, u32)] = &[
     ("cp", 6),
     ("logs", 6),
     ("tty", 5),
+    ("slow", 2),
+    ("paused", 2),
 ];
+
+/// These take a minute or two whatever the budget is: they run when they are asked for, and when there is time.
+const LONG: [&str; 2] = ["slow", "paused"];
+
+/// The minutes that there must be.
+const TIME_FOR_LONG: f64 = 20.0;
 
 impl Args {
     /// Runs the sweeps; fails when our code lied, panicked or left something behind.
@@ -141,39 +150,53 @@ impl Args {
             let budget = Budget { time, sessions: self.sessions };
             return runtime.block_on(compare::run(&workspace, &place, &budget, seed));
         }
-        let chosen: Vec<_> = SWEEPS
+        if let Some(unknown) = self.only.iter().find(|only| SWEEPS.iter().all(|(name, _)| name != only)) {
+            bail!("there is no sweep {unknown:?}");
+        }
+        let chosen = SWEEPS
             .iter()
-            .filter(|(name, _)| self.only.is_empty() || self.only.iter().any(|only| only == name))
-            .collect();
-        let shares: u32 = chosen.iter().map(|(_, share)| share).sum();
+            .filter(|(name, _)| self.only.is_empty() || self.only.iter().any(|only| only == name));
+        let (in_memory, real): (Vec<_>, Vec<_>) = chosen.partition(|(name, _)| memory::NAMES.contains(name));
+        // Building takes what it takes; the time that was given is for the sweeps.
+        let place =
+            if real.is_empty() { None } else { Some(Place::prepare(&Workspace::find()?, self.debug)?) };
+        if let Some(place) = &place
+            && real.iter().any(|(name, _)| matches!(*name, "go" | "client-go"))
+        {
+            // Built now; where that fails, the sweep says so.
+            let _ = place.peers.go();
+        }
+        std::thread::scope(|scope| {
+            // They keep one thread busy, on a paused clock, beside sessions that mostly wait.
+            let in_memory =
+                scope.spawn(|| self.in_turn(&in_memory, |name, budget| memory::sweep(name, budget, seed)));
+            let mut tally = self.in_turn(&real, |name, budget| {
+                let place = place.as_ref().context("no place")?;
+                runtime.block_on(sockets::sweep(name, place, budget, seed))
+            })?;
+            tally.add(in_memory.join().map_err(|_| anyhow!("a sweep in memory panicked"))??);
+            Ok(tally)
+        })
+    }
+
+    /// Runs sweeps one after the other, each for its share of the time.
+    fn in_turn(
+        &self,
+        sweeps: &[(&'static str, u32)],
+        mut run: impl FnMut(&str, &Budget) -> Result<Sweep>,
+    ) -> Result<Tally> {
         let mut tally = Tally::default();
         let started = Instant::now();
         let total = Duration::from_secs_f64(self.minutes * 60.0);
-        let mut shares_left = shares;
-        let mut place = None;
-        for (name, share) in chosen {
+        let mut shares_left: u32 = sweeps.iter().map(|(_, share)| share).sum();
+        for (name, share) in sweeps {
             // What one sweep leaves over is the others'.
             let left = total.saturating_sub(started.elapsed());
             let time = left.mul_f64(f64::from(*share) / f64::from(shares_left.max(1)));
             shares_left -= share;
-            let budget = Budget { time, sessions: self.sessions };
-            let sweep = match *name {
-                "bytes" => memory::bytes(&budget, seed),
-                "frames" => memory::frames(&budget, seed),
-                "tls" => memory::tls(&budget, seed),
-                "framing" => memory::framing(&budget, seed),
-                "random" => memory::random(&budget, seed),
-                name => {
-                    if place.is_none() {
-                        place = Some(Place::prepare(&Workspace::find()?, self.debug)?);
-                    }
-                    let place = place.as_ref().context("no place")?;
-                    runtime.block_on(sockets::sweep(name, place, &budget, seed))?
-                }
-            };
-            let Sweep { tally: part, note, took } = sweep;
+            let Sweep { tally: part, note, took } = run(name, &Budget { time, sessions: self.sessions })?;
             let rate = per_second(part.sessions, took);
-            println!("{name:<12} {:>6.1} s {rate:>6}/s  {part}{}{note}", took.as_secs_f64(), sep(&note));
+            println!("{name:<13} {:>6.1} s {rate:>6}/s  {part}{}{note}", took.as_secs_f64(), sep(&note));
             tally.add(part);
         }
         Ok(tally)
