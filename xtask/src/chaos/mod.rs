@@ -136,6 +136,13 @@ impl Args {
         }
     }
 
+    fn wants(&self, name: &str) -> bool {
+        match self.only.as_slice() {
+            [] => !LONG.contains(&name) || self.minutes >= TIME_FOR_LONG,
+            only => only.iter().any(|only| only == name),
+        }
+    }
+
     fn sweep(&self) -> Result<Tally> {
         let seed = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 16);
         println!("seed {seed}");
@@ -155,7 +162,7 @@ impl Args {
         }
         let chosen = SWEEPS
             .iter()
-            .filter(|(name, _)| self.only.is_empty() || self.only.iter().any(|only| only == name));
+            .filter(|(name, _)| self.wants(name));
         let (in_memory, real): (Vec<_>, Vec<_>) = chosen.partition(|(name, _)| memory::NAMES.contains(name));
         // Building takes what it takes; the time that was given is for the sweeps.
         let place =
