@@ -3,6 +3,7 @@
 //! - [`remotecommand`]: run and serve remote commands; most programs need only this.
 //! - [`connection`]: channels for protocols of your own, as Go's `wsstream` package has them.
 //! - [`reader`]: one-way streams such as logs.
+//! - [`spdy`]: SPDY/3.1 connections and their streams, over a socket or through a [`tunnel`].
 //!
 //! # Serving a command in ten lines
 //!
@@ -56,9 +57,11 @@ pub mod reader;
 pub mod remotecommand;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod spdy;
 #[cfg(feature = "net")]
 pub mod tcp;
 pub mod transport;
+pub mod tunnel;
 pub mod upgrade;
 
 pub use bytes;

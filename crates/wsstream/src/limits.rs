@@ -77,6 +77,81 @@ impl Default for Timeouts {
     }
 }
 
+/// How much one SPDY connection may hold and take, and how long it bears with streams that stand still.
+///
+/// SPDY as Kubernetes speaks it has no flow control, so every bound is on this side and none is agreed on with the peer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SpdyLimits {
+    /// What the peer may make the session hold or do: streams, headers, floods.
+    pub session: wsstream_proto::spdy::Limits,
+    /// What may wait in all streams together for their readers, in bytes. Default 4 MiB: sixteen forwarded connections
+    /// that stand still at once with [`soft_stream`](Self::soft_stream) each. Beyond it nothing more is read and TCP
+    /// pushes back.
+    pub receive_buffer: usize,
+    /// What one stream may hold before it counts as hoarding, in bytes: when one has to be given up, it is one that
+    /// holds more, if there is such a one. Default 256 KiB, which is what the peer's kernel and ours hold anyway.
+    pub soft_stream: usize,
+    /// Where the bytes above [`soft_stream`](Self::soft_stream) that wait in a connection come from. Share one among the
+    /// connections of a server; one that gets nothing from it reads no more until its own readers have taken what
+    /// waits, or others have given something back. Default: one of its own, as large as needed.
+    pub shared: MemoryBudget,
+    /// How long the buffer may be full without anything being read before a stream that is not read is given up, and
+    /// only where another stream would get on by it. Default 15 s: longer than a busy disk. `None`: never.
+    pub stall_grace: Option<Duration>,
+    /// What may wait of one stream for the wire before its writer has to wait, in bytes. Default 128 KiB: four frames.
+    pub send_stream: usize,
+    /// What may wait of all streams for the wire before writers have to wait, in bytes. Default 1 MiB: eight streams
+    /// that send at once. One write is always taken when less than this waits.
+    pub send_total: usize,
+    /// Give up when the wire took nothing for this long while at least two streams have something to send: one that
+    /// is not read holds up Go's whole reader, and nothing finer can be done from here. Default 60 s. `None`: never.
+    pub write_stall: Option<Duration>,
+    /// Give up when the peer has begun a frame and sends nothing more for this long although it could. Default 60 s.
+    /// `None`: never.
+    pub partial_frame: Option<Duration>,
+}
+
+impl Default for SpdyLimits {
+    fn default() -> Self {
+        Self {
+            session: wsstream_proto::spdy::Limits::default(),
+            receive_buffer: 4 << 20,
+            soft_stream: 256 << 10,
+            shared: MemoryBudget::new(isize::MAX.unsigned_abs()),
+            stall_grace: Some(Duration::from_secs(15)),
+            send_stream: 128 << 10,
+            send_total: 1 << 20,
+            write_stall: Some(Duration::from_secs(60)),
+            partial_frame: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+impl SpdyLimits {
+    /// The limits of a connection whose streams belong to one session, as those of a remote command do: a stream that
+    /// stands still holds up nobody but itself, so nothing is ever given up for it. At most 8 streams and 1 MiB.
+    #[must_use]
+    pub fn one_session() -> Self {
+        let mut limits = Self {
+            receive_buffer: 1 << 20,
+            stall_grace: None,
+            write_stall: None,
+            ..Self::default()
+        };
+        limits.session.max_streams = 8;
+        limits
+    }
+}
+
+/// The longest message of a WebSocket tunnel that is made of one write, in bytes: one batch of frames, and little enough
+/// that a pong does not wait long behind it.
+pub const MAX_TUNNEL_MESSAGE: usize = 64 << 10;
+
+/// Empty messages that a tunnel takes in 10 s. spdystream sends one with each FIN, so some are normal; more than this
+/// are work for nothing.
+pub const MAX_EMPTY_MESSAGES: u32 = 10_000;
+
 /// A number of bytes that several connections share. Cloning gives another handle to the same budget.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget(Arc<AtomicUsize>);
