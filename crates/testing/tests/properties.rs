@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wsstream_testing::property::{cases, connection, decoder, linked, outbox, text};
+use wsstream_testing::property::{cases, connection, decoder, linked, outbox, spdy, text};
 
 /// One test for each body: its name, how many cases, and the longest input.
 macro_rules! properties {
@@ -31,4 +31,10 @@ properties! {
     requests_survive_a_round_trip: text::requests, 512, 120;
     statuses_survive_a_round_trip: text::statuses, 512, 120;
     base64_decodes_as_go_does: text::base64, 1024, 60;
+    spdy_frames_decode_as_they_were_written: spdy::frames::legal_frames, 512, 400;
+    spdy_bytes_decode_alike_in_any_cut: spdy::frames::any_cut, 1024, 400;
+    header_blocks_come_out_as_they_went_in: spdy::inflate::round_trip, 512, 300;
+    header_blocks_are_read_as_zlib_reads_them: spdy::inflate::as_zlib_does, 1024, 300;
+    spdy_sessions_tell_the_same_story_in_any_cut: spdy::session::any_cut, 1024, 500;
+    each_byte_arrives_once_between_two_spdy_sessions: spdy::linked::each_byte_arrives_once, 1024, 800;
 }

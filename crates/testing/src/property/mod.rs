@@ -13,6 +13,7 @@ pub mod frames;
 pub mod linked;
 pub mod model;
 pub mod outbox;
+pub mod spdy;
 pub mod text;
 
 use proptest::test_runner::Config;
