@@ -112,6 +112,7 @@ fn run(verb: Verb) -> Result<Totals> {
             for (name, args) in [
                 ("full: tests", &["test", "--workspace", "--no-fail-fast"][..]),
                 ("full: chaos", &["xtask", "chaos", "--minutes", "5"]),
+                ("full: slow readers", &["xtask", "chaos", "--only", "slow", "--only", "paused"]),
                 ("full: soak", &["xtask", "soak", "--minutes", "5"]),
                 (
                     "full: bench",
