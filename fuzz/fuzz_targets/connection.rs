@@ -3,9 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::connection;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    connection::any_cut(input);
-    connection::as_the_model_says(input);
-});
+fuzz_target!(|input: &[u8]| targets::connection(input));

@@ -3,11 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::decoder;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    decoder::any_cut(input);
-    decoder::legal_frames(input);
-    decoder::differential(input);
-    decoder::differential_legal(input);
-});
+fuzz_target!(|input: &[u8]| targets::decoder(input));

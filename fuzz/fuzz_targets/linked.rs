@@ -3,8 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::linked;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    linked::each_byte_arrives_once(input);
-});
+fuzz_target!(|input: &[u8]| targets::linked(input));

@@ -3,9 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::outbox;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    outbox::frames_stay_whole(input);
-    outbox::understood_by_others(input);
-});
+fuzz_target!(|input: &[u8]| targets::outbox(input));

@@ -3,9 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::spdy::frames;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    frames::any_cut(input);
-    frames::legal_frames(input);
-});
+fuzz_target!(|input: &[u8]| targets::spdy_frames(input));

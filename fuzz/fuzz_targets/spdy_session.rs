@@ -3,8 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::spdy::session;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    session::any_cut(input);
-});
+fuzz_target!(|input: &[u8]| targets::spdy_session(input));

@@ -3,8 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsstream_testing::property::text;
+use wsstream_testing::property::targets;
 
-fuzz_target!(|input: &[u8]| {
-    text::terminal_sizes(input);
-});
+fuzz_target!(|input: &[u8]| targets::terminal_size(input));

@@ -104,7 +104,7 @@ impl Args {
             totals.case(&format!("fuzz: {target}"), || match self.target(&fuzz, target, seconds) {
                 Ok(Findings { executions, crash }) => {
                     all += executions;
-                    println!("{target}: {executions} executions in {seconds} s");
+                    println!("{target}: {executions} executions");
                     crash.map_or(Outcome::Passed, Outcome::Failed)
                 }
                 Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -197,7 +197,7 @@ fn findings(log: &str) -> Findings {
         .unwrap_or(0);
     let written = log.lines().find_map(|line| after(line, "Test unit written to "));
     let panic = log.lines().skip_while(|line| !line.contains("panicked at")).take(6);
-    let crash = written.map(|path| format!("input: fuzz/{path}\n{}", panic.collect::<Vec<_>>().join("\n")));
+    let crash = written.map(|path| format!("input: {path}\n{}", panic.collect::<Vec<_>>().join("\n")));
     Findings { executions, crash }
 }
 
@@ -217,12 +217,12 @@ mod tests {
         let quiet = "#2\tINITED\nDone 9 runs in 1 second(s)\nstat::number_of_executed_units: 20000\n";
         assert_eq!(findings(quiet), Findings { executions: 20_000, crash: None });
         let loud = "thread '<unnamed>' panicked at a.rs:1:2:\nleft\nright\n\
-                    artifact_prefix='./'; Test unit written to artifacts/a/crash-1\n\
+                    artifact_prefix='/fuzz/artifacts/a/'; Test unit written to /fuzz/artifacts/a/crash-1\n\
                     stat::number_of_executed_units: 7\n";
         let Findings { executions, crash } = findings(loud);
         let crash = crash.unwrap();
         assert_eq!(executions, 7);
-        assert!(crash.starts_with("input: fuzz/artifacts/a/crash-1\nthread"), "{crash}");
+        assert!(crash.starts_with("input: /fuzz/artifacts/a/crash-1\nthread"), "{crash}");
         assert!(crash.contains("left\nright"), "{crash}");
     }
 }

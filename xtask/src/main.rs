@@ -122,6 +122,10 @@ fn run(verb: Verb) -> Result<Totals> {
             ] {
                 totals.case(name, || xtask::workspace::show(&mut workspace.cargo(args)));
             }
+            let mut deeper = workspace.cargo(&["test", "--package", "wsstream-testing", "--test", "explore"]);
+            totals.case("full: stories one step deeper than the tests tell", || {
+                xtask::workspace::show(deeper.env("WSSTREAM_EXPLORE_DEEPER", "1"))
+            });
             fuzz::Args::for_minutes(8.0).cases(&workspace, &mut totals)?;
             autobahn::run(&workspace, &mut totals);
             miri::run(&workspace, &mut totals);

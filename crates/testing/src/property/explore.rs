@@ -1,4 +1,7 @@
-//! Every short story of one connection: all sequences over a small alphabet, against the model.
+//! Every short story of one connection, and every state that stories of any length lead to: all sequences over a small
+//! alphabet, against the model.
+
+use std::collections::HashSet;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use wsstream_proto::channel::{ChannelId, ChannelMode};
@@ -54,9 +57,26 @@ pub const ALPHABET: [Step; 16] = [
     Step::Close,
 ];
 
+/// How many steps the stories over all pairs of modes have; [`deeper`] adds to it.
+pub const DEPTH: u32 = 3;
+
+/// How many steps the stories over the modes of stdin and stdout have; [`deeper`] adds to it.
+pub const COMMAND_DEPTH: u32 = 4;
+
+/// What `WSSTREAM_EXPLORE_DEEPER` adds to the depths, 0 without it. Each further step takes 16 times as long.
+///
+/// # Panics
+///
+/// It is set, and no number.
+#[must_use]
+pub fn deeper() -> u32 {
+    let wanted = std::env::var("WSSTREAM_EXPLORE_DEEPER").ok();
+    wanted.map_or(0, |n| n.parse().expect("WSSTREAM_EXPLORE_DEEPER is a number of steps"))
+}
+
 /// Runs all stories of `depth` steps for one end with two channels of these modes; returns how many.
 pub fn stories(role: Role, subprotocol: &Subprotocol, modes: [ChannelMode; 2], depth: u32) -> usize {
-    let config = Config { role, subprotocol: subprotocol.clone(), channels: modes.to_vec(), max_message: 64 };
+    let config = config(role, subprotocol, modes);
     let count = ALPHABET.len().pow(depth);
     for mut number in 0..count {
         let mut story = Vec::with_capacity(depth as usize);
@@ -67,6 +87,50 @@ pub fn stories(role: Role, subprotocol: &Subprotocol, modes: [ChannelMode; 2], d
         tell(&config, &story);
     }
     count
+}
+
+/// What there is to one end, whatever the length of the stories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explored {
+    /// States that differ.
+    pub states: usize,
+    /// Steps to the farthest of them.
+    pub depth: usize,
+}
+
+/// Takes every step of the alphabet in every state that one end with two channels of these modes can reach, until no
+/// new state comes.
+///
+/// A state is what the machine holds (its `Debug` form, all its fields but the statistics) together with the model's,
+/// with everything sent taken off. What the machine does depends on nothing else, so a story of any length over the
+/// alphabet takes only steps that were taken here.
+#[must_use]
+pub fn states(role: Role, subprotocol: &Subprotocol, modes: [ChannelMode; 2]) -> Explored {
+    let config = config(role, subprotocol, modes);
+    let mut seen = HashSet::from([tell(&config, &[]).state()]);
+    // One story for each new state: the shortest.
+    let mut newest = vec![Vec::new()];
+    let mut depth = 0;
+    loop {
+        let mut next = Vec::new();
+        for story in &newest {
+            for step in ALPHABET {
+                let longer = [story.as_slice(), &[step]].concat();
+                if seen.insert(tell(&config, &longer).state()) {
+                    next.push(longer);
+                }
+            }
+        }
+        if next.is_empty() {
+            return Explored { states: seen.len(), depth };
+        }
+        newest = next;
+        depth += 1;
+    }
+}
+
+fn config(role: Role, subprotocol: &Subprotocol, modes: [ChannelMode; 2]) -> Config {
+    Config { role, subprotocol: subprotocol.clone(), channels: modes.to_vec(), max_message: 64 }
 }
 
 /// Both roles.
@@ -85,7 +149,8 @@ struct Told<'a> {
     sent: Vec<Item>,
 }
 
-fn tell(config: &Config, story: &[Step]) {
+/// Tells one story; returns the end of it.
+fn tell<'a>(config: &'a Config, story: &[Step]) -> Told<'a> {
     let mut told = Told {
         config,
         machine: Connection::new(config),
@@ -108,10 +173,21 @@ fn tell(config: &Config, story: &[Step]) {
             reason.clear();
         }
     }
-    assert_eq!((items, rest), (told.sent, &[][..]), "on the wire of {story:?} with {config:?}");
+    assert!(rest.is_empty(), "on the wire of {story:?} with {config:?}");
+    assert_eq!(items, told.sent, "on the wire of {story:?} with {config:?}");
+    told
 }
 
 impl Told<'_> {
+    /// All that decides what comes of further steps.
+    fn state(&self) -> String {
+        let machine = format!("{:?}", self.machine);
+        let (machine, _statistics) = machine.split_once(", counts: ").expect("the last field");
+        // What a machine that is over leaves in the buffer it will never take.
+        let input = if self.model.is_over() { &[][..] } else { &self.input };
+        format!("{machine} {:?} {input:?}", self.model)
+    }
+
     fn base64(&self) -> bool {
         self.config.subprotocol.encoding() == Encoding::Base64
     }

@@ -14,6 +14,7 @@ pub mod linked;
 pub mod model;
 pub mod outbox;
 pub mod spdy;
+pub mod targets;
 pub mod text;
 
 use proptest::test_runner::Config;
