@@ -52,6 +52,8 @@
 pub mod client;
 pub mod connection;
 pub mod limits;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod portforward;
 pub mod reader;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod remotecommand;

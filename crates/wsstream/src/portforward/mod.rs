@@ -1,0 +1,35 @@
+//! Port-forward: TCP connections through a streaming server, as server and as client.
+//!
+//! A server implements [`PortForwarder`] (a closure does too), or takes the ready-made [`Routes`], and hands it to
+//! [`server::PortForward`]. A client calls [`client::forward`], gets a [`client::Forward`] and connects as often as it likes.
+//! A connection is a [`PortStream`], whatever carries it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `stream` | a connection as a stream of bytes |
+//! | `channel`, `pair` | what carries it: a channel, or a pair of SPDY streams |
+//! | `relay` | bytes between a connection and a socket |
+//! | `handler`, `routes` | what a server implements, and a ready-made one |
+//! | [`server`], [`client`] | the two roles |
+
+mod channel;
+#[cfg(feature = "client")]
+pub mod client;
+mod end;
+#[cfg(feature = "server")]
+mod handler;
+mod pair;
+mod relay;
+#[cfg(feature = "server")]
+mod routes;
+#[cfg(feature = "server")]
+pub mod server;
+mod stream;
+
+pub use end::SessionEnd;
+#[cfg(feature = "server")]
+pub use handler::PortForwarder;
+pub use relay::{ForwardError, RelayOptions, Relayed, relay};
+#[cfg(feature = "server")]
+pub use routes::{Route, Routes};
+pub use stream::{PortReader, PortStream, PortWriter};

@@ -1,0 +1,222 @@
+//! Bytes both ways between a forwarded stream and a socket, each direction with an end of its own.
+//!
+//! The rules are those of two TCP connections joined: an end on one side becomes an end on the other, and what is on its
+//! way in the other direction still arrives. An abort on one side becomes an abort on the other.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::time::sleep;
+use tokio_util::io::poll_read_buf;
+
+use super::{PortReader, PortStream, PortWriter};
+use crate::connection::MAX_WRITE;
+
+/// A read of less is copied out of its buffer, which is 32 KiB and would wait in the queue as a whole.
+const COPY_BELOW: usize = 8 << 10;
+
+/// How long the port gets to close when the client has left and cannot take anything any more.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a connection failed. The text may be shown to the client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// This server does not forward to the port; nobody was asked.
+    #[error("{0}")]
+    Denied(String),
+    /// Nothing takes connections there, or not in time.
+    #[error("cannot connect to {target}: {error}")]
+    Connect {
+        /// What was tried.
+        target: String,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+    /// The connection to the port broke.
+    #[error("the connection to the port broke: {0}")]
+    Target(#[source] io::Error),
+    /// The client reset its end or is gone. It is told nothing, and needs to be told nothing.
+    #[error("the client's end broke: {0}")]
+    Client(#[source] io::Error),
+    /// One side had ended its direction and the other moved nothing for this long.
+    #[error("half closed, and nothing moved for {0:?}")]
+    Stalled(Duration),
+    /// Anything else that a forwarder of your own wants to say.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ForwardError {
+    /// Whether the client caused it and knows already.
+    #[must_use]
+    pub fn is_clients(&self) -> bool {
+        matches!(self, Self::Client(_))
+    }
+}
+
+/// How a connection is relayed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RelayOptions {
+    /// When one side has ended its direction and the other is silent for this long, the connection is given up. A side
+    /// that has something to send and is not read never counts as silent. `None`: never. Default 10 minutes: a local
+    /// client that is killed looks to kubectl like one that has ended its direction, and such connections must not pile
+    /// up; a request that is thought about for minutes must still be answered.
+    pub half_closed: Option<Duration>,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self { half_closed: Some(Duration::from_secs(10 * 60)) }
+    }
+}
+
+/// What went over a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Relayed {
+    /// Bytes from the stream to the socket.
+    pub to_socket: u64,
+    /// Bytes from the socket to the stream.
+    pub from_socket: u64,
+}
+
+/// One direction: what it moved, and whether it waits for its reader to take more.
+#[derive(Debug, Default)]
+struct Way {
+    moved: AtomicU64,
+    handing_on: AtomicBool,
+}
+
+impl Way {
+    fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Hands on `bytes` bytes with `write`.
+    async fn hand_on<T>(&self, bytes: usize, write: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        self.handing_on.store(true, Ordering::Relaxed);
+        let written = write.await?;
+        self.handing_on.store(false, Ordering::Relaxed);
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+}
+
+/// Moves bytes between `stream` and `socket` until both directions have ended or the connection broke.
+///
+/// In the errors the socket is the *port* and the stream is the *client*; a client that relays to a local socket has
+/// them the other way round. Dropped, it drops both.
+///
+/// # Errors
+///
+/// One side broke before all was delivered, or was silent for too long.
+pub async fn relay<S>(stream: PortStream, socket: S, options: &RelayOptions) -> Result<Relayed, ForwardError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let half_closes = stream.half_closes();
+    let (reader, writer) = stream.split();
+    let (from, to) = tokio::io::split(socket);
+    let (up, down) = (Way::default(), Way::default());
+    {
+        let upload = pin!(upload(reader, to, &up));
+        let download = pin!(download(from, writer, &down));
+        match select(upload, download).await {
+            Either::Left((Err(error), _)) if error.is_clients() => return Err(error),
+            // The port does not read any more, or has been told that nothing follows; what it has to say still counts.
+            Either::Left((uploaded, download)) => {
+                let patience = if half_closes { options.half_closed } else { Some(FAREWELL) };
+                match patiently(download, &down, patience).await {
+                    Ok(done) => done?,
+                    // The client left with its last byte, and it has arrived.
+                    Err(_) if !half_closes && uploaded.is_ok() => {}
+                    Err(silence) => return Err(ForwardError::Stalled(silence)),
+                }
+            }
+            Either::Right((Err(error), _)) => return Err(error),
+            Either::Right((Ok(()), upload)) => match patiently(upload, &up, options.half_closed).await {
+                // The client has the whole of the answer: it may drop the rest, and the port may have closed.
+                Ok(_) => {}
+                Err(silence) => return Err(ForwardError::Stalled(silence)),
+            },
+        }
+    }
+    Ok(Relayed { to_socket: up.moved(), from_socket: down.moved() })
+}
+
+/// Stream to socket, and the end of it.
+async fn upload<S>(mut reader: PortReader, mut socket: WriteHalf<S>, way: &Way) -> Result<(), ForwardError>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    while let Some(chunk) = reader.chunk().await.map_err(ForwardError::Client)? {
+        let write = async {
+            socket.write_all(&chunk).await?;
+            socket.flush().await
+        };
+        way.hand_on(chunk.len(), write).await.map_err(ForwardError::Target)?;
+    }
+    match socket.shutdown().await {
+        // It has closed already.
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(ForwardError::Target(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Socket to stream, and the end of it.
+async fn download<S>(mut socket: ReadHalf<S>, mut writer: PortWriter, way: &Way) -> Result<(), ForwardError>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    loop {
+        let chunk = read_chunk(&mut socket).await.map_err(ForwardError::Target)?;
+        if chunk.is_empty() {
+            break;
+        }
+        way.hand_on(chunk.len(), writer.send(chunk)).await.map_err(ForwardError::Client)?;
+    }
+    match writer.close() {
+        // It cannot be told before the connection as a whole ends; the other direction goes on.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        done => done.map_err(ForwardError::Client),
+    }
+}
+
+/// The next bytes, empty at the end. No buffer is held while there is nothing to read.
+async fn read_chunk<S: AsyncRead + Unpin>(socket: &mut S) -> io::Result<Bytes> {
+    std::future::poll_fn(|cx| {
+        let mut buffer = BytesMut::with_capacity(MAX_WRITE);
+        let n = ready!(poll_read_buf(Pin::new(&mut *socket), cx, &mut buffer))?;
+        Poll::Ready(Ok(if n < COPY_BELOW { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() }))
+    })
+    .await
+}
+
+/// Polls `work` until it is done, or its source was silent for `patience`.
+async fn patiently<T>(
+    mut work: impl Future<Output = T> + Unpin,
+    way: &Way,
+    patience: Option<Duration>,
+) -> Result<T, Duration> {
+    let Some(patience) = patience else { return Ok(work.await) };
+    loop {
+        let before = way.moved();
+        match select(work, pin!(sleep(patience))).await {
+            Either::Left((done, _)) => return Ok(done),
+            Either::Right(((), same)) => work = same,
+        }
+        if way.moved() == before && !way.handing_on.load(Ordering::Relaxed) {
+            return Err(patience);
+        }
+    }
+}

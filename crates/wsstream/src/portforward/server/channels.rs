@@ -1,0 +1,105 @@
+//! Port-forward over channels: the ports of the URL, each one connection for the life of the session.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+use wsstream_proto::portforward::{channel_modes, channels_of, preamble};
+use wsstream_proto::ws::{CloseCode, CloseReason};
+
+use super::super::channel;
+use super::{Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, text};
+use crate::connection::{ChannelWriter, Connection, WriteError};
+use crate::server::Upgrade;
+
+pub(super) async fn serve<F: PortForwarder>(
+    upgrade: Upgrade,
+    ports: &[u16],
+    forwarder: &F,
+    options: &Options,
+    report: &mut Report,
+) {
+    let opened = upgrade.open(|builder| {
+        let builder = builder
+            .channels(channel_modes(ports.len()))
+            .limits(options.limits.clone())
+            .timeouts(options.timeouts.clone());
+        match &options.unsent_probe {
+            Some(probe) => builder.unsent_probe(Some(probe.clone())),
+            None => builder,
+        }
+    });
+    let (connection, driver) = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%error, "the client left before the session began");
+            return;
+        }
+    };
+    let conversation = async {
+        run(&connection, ports, forwarder, report).await;
+        // When all have ended, so has the session: behind everything that was sent.
+        connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
+    };
+    let (end, ()) = join(driver, conversation).await;
+    report.end = Some(SessionEnd::WebSocket(end));
+}
+
+/// All connections until the last one has ended, or the client is lost and they have had their time to notice.
+async fn run<F: PortForwarder>(connection: &Connection, ports: &[u16], forwarder: &F, report: &mut Report) {
+    let mut running = FuturesUnordered::new();
+    for (index, port) in ports.iter().enumerate() {
+        running.push(port_of(connection, index, *port, forwarder));
+    }
+    let all = async {
+        while let Some(done) = running.next().await {
+            report.count(&done);
+        }
+    };
+    let gone = async {
+        connection.disconnected().await;
+        tokio::time::sleep(LEAVE).await;
+    };
+    tokio::select! {
+        () = all => {}
+        () = gone => {}
+    }
+}
+
+/// One port: what it says first, its connection, and why that failed if it did.
+async fn port_of<F: PortForwarder>(
+    connection: &Connection,
+    index: usize,
+    port: u16,
+    forwarder: &F,
+) -> Forwarded {
+    let Some((data, error)) = channels_of(index) else { return Ok(()) };
+    let (Some(reader), Some(mut writer), Some(mut errors)) =
+        (connection.reader(data), connection.writer(data), connection.writer(error))
+    else {
+        return Ok(());
+    };
+    let said = async {
+        writer.send(Bytes::copy_from_slice(&preamble(port))).await?;
+        errors.send(Bytes::copy_from_slice(&preamble(port))).await
+    };
+    if said.await.is_err() {
+        // The client is gone.
+        return Ok(());
+    }
+    let stream = channel::of_server(reader, writer);
+    let result = forwarded(port, forwarder.forward(port, stream)).await;
+    if let Err(error) = &result
+        && !error.is_clients()
+        && let Err(error) = tell(&mut errors, text(port, error)).await
+    {
+        tracing::debug!(port, %error, "the client could not be told");
+    }
+    result
+}
+
+async fn tell(errors: &mut ChannelWriter, text: String) -> Result<(), WriteError> {
+    // A client that reads nothing must not keep a connection that is over.
+    timeout(LEAVE, errors.send(text.into())).await.unwrap_or(Ok(()))
+}
