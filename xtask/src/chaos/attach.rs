@@ -27,11 +27,12 @@ use wsstream_testing::chaos::{
 
 use super::{
     Budget,
-    client::{Actor, Consumed, DEADLINE, GO, Session, collect, connect, drain, own_claim, program},
+    client::{Actor, Consumed, DEADLINE, GO, Session, collect, connect, drain, program},
     crowd::{Extras, Fate, Judged, count, crowd, hung, judged},
     puppet::Puppet,
     server::{Place, Running, Target},
     supervised::supervised,
+    words::own_claim,
 };
 
 /// Commands of one server: each is attached to once, and then it has ended.

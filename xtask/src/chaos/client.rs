@@ -1,11 +1,6 @@
 //! One real session: the library in this process, or a program, against a server behind a proxy with a plan.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -31,6 +26,7 @@ use wsstream_testing::chaos::{
 use super::{
     puppet::Puppet,
     server::{Place, Running},
+    words::{kubectl_claim, own_claim, split, without_log},
 };
 
 /// Within this every real session has come to an end. A changed length of a TLS record makes its receiver wait for
@@ -293,6 +289,7 @@ impl Session {
     }
 }
 
+/// What a client was told and what it got.
 pub(super) type Consumed = wsstream_testing::chaos::session::Consumed;
 
 /// Asks for a session at `place`, `POD/exec` or `POD/attach`; the inner error is why there is none.
@@ -336,94 +333,6 @@ pub(super) fn authorise<B>(request: &mut wsstream::http::Request<B>, server: &Ru
         request.headers_mut().insert(AUTHORIZATION, bearer);
     }
     Ok(())
-}
-
-/// The command's stderr, and behind it the client's own words.
-fn split<'a>(script: &Script, text: &'a [u8]) -> (Checker, &'a [u8]) {
-    let expected = script.content(2).bytes(0, usize::try_from(script.stderr).unwrap_or(usize::MAX));
-    let same = text.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-    let known = [
-        "wsstream: ",
-        "client-go: ",
-        "Error from server",
-        "error: ",
-        "command terminated",
-        "Unable",
-        "Error",
-    ];
-    let begins = |at: usize| {
-        let words =
-            String::from_utf8_lossy(text.get(at..).unwrap_or_default().trim_ascii_start()).into_owned();
-        words.is_empty() || known.iter().any(|word| words.starts_with(word))
-    };
-    // The command's next bytes may happen to be the first of the client's words.
-    let end = (same.saturating_sub(4)..=same).rev().find(|at| begins(*at));
-    let (remote, words) = text.split_at(end.unwrap_or(same));
-    let mut checker = script.checker(2);
-    checker.feed(remote);
-    if end.is_none() {
-        // Neither the command's nor the client's: bytes that nobody sent.
-        checker.feed(words);
-    }
-    (checker, words)
-}
-
-/// Takes out the lines of Go's klog, which stand anywhere between the command's words, each written at once:
-/// `E1122 18:58:00.817084   16460 v2.go:168] "Copying stderr failed" err="…"`.
-fn without_log(text: &[u8]) -> Vec<u8> {
-    // d: a digit.
-    const HEAD: &[u8] = b"dddd dd:dd:dd.dddddd ";
-    let is_head = |at: usize| {
-        let rest = text.get(at + 1..at + 1 + HEAD.len()).unwrap_or_default();
-        let fits =
-            |(byte, form): (&u8, &u8)| if *form == b'd' { byte.is_ascii_digit() } else { byte == form };
-        rest.len() == HEAD.len() && rest.iter().zip(HEAD).all(fits)
-    };
-    let mut kept = Vec::with_capacity(text.len());
-    let mut in_log = false;
-    for (at, byte) in text.iter().enumerate() {
-        in_log = in_log || (matches!(byte, b'I' | b'W' | b'E' | b'F') && is_head(at));
-        if !in_log {
-            kept.push(*byte);
-        }
-        in_log = in_log && *byte != b'\n';
-    }
-    kept
-}
-
-/// The exit codes of `wsstream exec`, as its help documents them.
-pub(super) fn own_claim(status: ExitStatus, words: &[u8], wrongs: &mut Vec<String>) -> Claim {
-    let text = String::from_utf8_lossy(words.trim_ascii()).into_owned();
-    // A notice is no verdict: `wsstream: warning: …`.
-    let verdict = text.lines().any(|line| {
-        (line.starts_with("wsstream: ") && !line.contains("warning")) || line.starts_with("Error from server")
-    });
-    match status.code() {
-        None => {
-            wrongs.push(format!("the program was ended by {status}: {text}"));
-            Claim::Lost(text)
-        }
-        Some(code) if !verdict => u8::try_from(code).map_or(Claim::Lost(text), Claim::Exited),
-        Some(0) => {
-            wrongs.push(format!("exit status 0 beside {text:?}"));
-            Claim::Lost(text)
-        }
-        Some(253) => Claim::Ended,
-        Some(1) => Claim::Failed(text),
-        Some(_) => Claim::Lost(text),
-    }
-}
-
-/// What kubectl and client-go say: the exit status is the command's where it says nothing, or `command terminated with …`.
-pub(super) fn kubectl_claim(status: ExitStatus, words: &[u8]) -> Claim {
-    let text = String::from_utf8_lossy(words.trim_ascii()).into_owned();
-    match status.code() {
-        Some(0) => Claim::Exited(0),
-        Some(code) if text.contains("command terminated with exit code") => {
-            u8::try_from(code).map_or(Claim::Lost(text), Claim::Exited)
-        }
-        _ => Claim::Lost(text),
-    }
 }
 
 /// Reads to the end as the script says; `heard` is told of everything that comes.
@@ -484,18 +393,5 @@ async fn feed(script: Script, mut stdin: tokio::process::ChildStdin, goes: bool)
         while stdin.write_all(&more).await.is_ok() {
             tokio::task::yield_now().await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_lines_between_the_commands_words_are_taken_out() {
-        let line = "E1122 18:58:00.817084   16460 v2.go:168] \"Copying stderr failed\" err=\"EOF\"\n";
-        let text = format!("E1 wor{line}ds{line}\nE1122 not a log");
-        assert_eq!(without_log(text.as_bytes()), b"E1 words\nE1122 not a log");
-        assert_eq!(without_log(b"E1122 18:58:00.8"), b"E1122 18:58:00.8");
     }
 }

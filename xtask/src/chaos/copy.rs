@@ -22,15 +22,16 @@ use wsstream::{
     remotecommand::{Request, client},
 };
 use wsstream_testing::chaos::{
-    Content, Plan, Proxy, Script, Tally, Verdict, oracle::Claim, plan::Fault, sweep::protocols,
+    Content, Plan, Proxy, Script, Tally, Verdict, oracle::Claim, sweep::protocols,
 };
 
 use super::{
     Budget,
     attach::claim,
-    client::{Actor, DEADLINE, collect, connect, kubectl_claim, own_claim, program},
+    client::{Actor, DEADLINE, collect, connect, program},
     crowd::{Extras, Fate, Judged, brisk, count, crowd, settle},
     server::{Place, Running, Target},
+    words::{kubectl_claim, own_claim},
 };
 
 /// Sessions under way at once: each is three or four processes.

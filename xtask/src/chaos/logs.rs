@@ -27,12 +27,13 @@ use wsstream_testing::chaos::{
 
 use super::{
     Budget,
-    client::{Actor, Consumed, DEADLINE, authorise, collect, drain, kubectl_claim, own_claim, program},
+    client::{Actor, Consumed, DEADLINE, authorise, collect, drain, program},
     crowd::{Extras, Fate, Judged, count, crowd, hung, judged},
     puppet::Puppet,
     server::{Place, Running, Target},
     sockets::join_all,
     supervised::supervised,
+    words::{kubectl_claim, own_claim},
 };
 
 /// Commands of one server, and readers of each log: some while it grows, some afterwards.

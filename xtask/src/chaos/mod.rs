@@ -19,6 +19,7 @@ mod server;
 mod sockets;
 mod supervised;
 mod terminal;
+mod words;
 
 use std::{
     process::ExitCode,

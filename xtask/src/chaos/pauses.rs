@@ -23,10 +23,11 @@ use wsstream_testing::chaos::{Checker, Plan, Proxy, Script, Tally, oracle::Claim
 use super::{
     Budget,
     attach::claim,
-    client::{Actor, Consumed, collect, connect, own_claim, program},
+    client::{Actor, Consumed, collect, connect, program},
     crowd::{Fate, Judged, count, crowd, hung, judged, settle},
     puppet::Puppet,
     server::{Place, Running, Target, puppets},
+    words::own_claim,
 };
 
 /// A slow reader's output, and how much of it it takes in a second.

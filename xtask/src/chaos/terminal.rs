@@ -26,10 +26,11 @@ use wsstream_testing::chaos::{
 use super::{
     Budget,
     attach::claim,
-    client::{Actor, Consumed, DEADLINE, collect, connect, kubectl_claim, own_claim, program},
+    client::{Actor, Consumed, DEADLINE, collect, connect, program},
     crowd::{Extras, Fate, Judged, brisk, count, crowd, hung, judged, settle},
     puppet::Puppet,
     server::{Place, Running, Target, puppets},
+    words::{kubectl_claim, own_claim},
 };
 
 /// Sessions under way at once.
@@ -121,7 +122,7 @@ impl Screen {
         script.stdout = if typed { 0 } else { lengths.1 / 16 * 16 };
         (script.stderr, script.stalled) = (0, None);
         // 98 and 99 are what a command says that did not get its size or its input.
-        script.finish = Finish::Exit((seed >> 8) as u8 % 90);
+        script.finish = Finish::Exit(u8::try_from((seed >> 8) % 90).unwrap_or(0));
         script.departure = wsstream_testing::chaos::script::Departure::None;
         let rows = protocols();
         if let Some(row) = rows.get(usize::try_from(seed >> 5).unwrap_or(0) % rows.len()) {
@@ -130,7 +131,7 @@ impl Screen {
         if actor == Actor::Kubectl {
             script.protocol = Subprotocol::V5;
         }
-        let sizes = if script.protocol.resize() { (seed >> 3) as u16 % 300 } else { 0 };
+        let sizes = if script.protocol.resize() { u16::try_from((seed >> 3) % 300).unwrap_or(0) } else { 0 };
         let (up, down) = script.volume();
         let mut plan = Plan::brief(seed, up + u64::from(sizes) * 40, down);
         extras.flip(&mut plan, target, seed);
