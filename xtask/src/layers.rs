@@ -116,7 +116,13 @@ const MODULES: &[ModuleRule] = &[
                 && !in_engine(path)
         },
         forbidden: ENGINE,
-        reason: "only proto's `ws` and the state machine above it know how a frame is cut, so that the engine can be replaced and fuzzed in one place; the close codes are everybody's",
+        reason: "only proto's `ws` and the state machines above it know how a frame is cut, so that the engine can be replaced and fuzzed in one place; the close codes are everybody's",
+    },
+    ModuleRule {
+        name: "spdy stands alone",
+        applies: |path| path.starts_with("crates/proto/src/spdy/"),
+        forbidden: &["crate", "wsstream_proto"],
+        reason: "sessions and frames know nothing of Kubernetes, so that they can be fuzzed, and lifted out, by themselves",
     },
     ModuleRule {
         name: "connection is below remotecommand",
@@ -125,7 +131,13 @@ const MODULES: &[ModuleRule] = &[
                 && (in_module(path, "connection") || in_module(path, "spdy"))
         },
         forbidden: &["remotecommand", "portforward"],
-        reason: "a connection carries channels and does not know what for",
+        reason: "a connection carries channels or streams and does not know what for",
+    },
+    ModuleRule {
+        name: "a tunnel carries bytes",
+        applies: |path| path == "crates/wsstream/src/tunnel.rs" || path == "crates/proto/src/tunnel.rs",
+        forbidden: &["spdy", "remotecommand", "portforward"],
+        reason: "what runs through a tunnel does not notice it, and the tunnel does not look at what runs through it",
     },
     ModuleRule {
         name: "server never imports client",
@@ -174,6 +186,7 @@ fn in_engine(path: &str) -> bool {
     path.starts_with("crates/proto/src/ws/")
         || path == "crates/proto/src/connection.rs"
         || path.starts_with("crates/proto/src/connection/")
+        || path == "crates/proto/src/tunnel.rs"
 }
 
 /// Whether a file is the module `name` of its crate or lies below it: `…/name.rs`, `…/name/…`.
@@ -312,6 +325,16 @@ mod tests {
         assert_eq!(source_faults(path, "use crate::{limits, remotecommand};").len(), 1);
         assert_eq!(source_faults(path, "let x = crate::remotecommand::Streams::new();").len(), 1);
         assert!(source_faults(path, "/// Used by [`crate::remotecommand`].").is_empty());
+    }
+
+    #[test]
+    fn spdy_that_knows_the_rest_of_proto_is_a_fault() {
+        let path = "crates/proto/src/spdy/session/input.rs";
+        assert_eq!(source_faults(path, "use crate::channel::ChannelId;").len(), 1);
+        assert!(
+            source_faults(path, "use super::super::frame::{self, Kind};\npub(crate) fn x() {}").is_empty()
+        );
+        assert!(source_faults("crates/proto/src/portforward.rs", "use crate::spdy::Headers;").is_empty());
     }
 
     #[test]

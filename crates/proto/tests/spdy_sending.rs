@@ -166,3 +166,25 @@ fn slices_are_shown_from_where_the_wire_stopped() {
     }
     assert_eq!(frames(&bytes), [Sent::Data(1, vec![1; 5000]), Sent::Fin(1)]);
 }
+
+#[test]
+fn a_reset_behind_a_fin_that_has_not_left_does_not_take_its_place() {
+    let mut end = streams(&[1]);
+    send(&mut end, 1, 10);
+    end.session.finish(id(1)).unwrap();
+    end.session.reset_after_data(id(1), ResetStatus::CANCEL);
+    let sent = end.sent();
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert_eq!(shape(&sent[..2]), [(1, 10), (1, 0)]);
+    assert!(matches!(sent[1], Sent::Fin(1)) && matches!(sent[2], Sent::Rst(1, 5)), "{sent:?}");
+}
+
+#[test]
+fn close_resets_only_what_is_not_finished() {
+    let mut end = streams(&[1, 3]);
+    end.session.data(id(1), Bytes::from_static(b"all"), true).unwrap();
+    end.session.close(wsstream_proto::spdy::GoAwayStatus::OK);
+    let sent = end.sent();
+    assert_eq!(sent.iter().filter(|frame| matches!(frame, Sent::Rst(..))).count(), 1, "{sent:?}");
+    assert!(sent.iter().any(|frame| matches!(frame, Sent::Fin(1))), "the end of what was finished: {sent:?}");
+}

@@ -133,12 +133,8 @@ impl SpdyLimits {
     /// stands still holds up nobody but itself, so nothing is ever given up for it. At most 8 streams and 1 MiB.
     #[must_use]
     pub fn one_session() -> Self {
-        let mut limits = Self {
-            receive_buffer: 1 << 20,
-            stall_grace: None,
-            write_stall: None,
-            ..Self::default()
-        };
+        let mut limits =
+            Self { receive_buffer: 1 << 20, stall_grace: None, write_stall: None, ..Self::default() };
         limits.session.max_streams = 8;
         limits
     }
@@ -148,9 +144,12 @@ impl SpdyLimits {
 /// that a pong does not wait long behind it.
 pub const MAX_TUNNEL_MESSAGE: usize = 64 << 10;
 
-/// Empty messages that a tunnel takes in 10 s. spdystream sends one with each FIN, so some are normal; more than this
-/// are work for nothing.
-pub const MAX_EMPTY_MESSAGES: u32 = 10_000;
+/// Empty messages that a tunnel takes in [`EMPTY_MESSAGES_WINDOW`]. spdystream sends one with each FIN, so a thousand
+/// forwarded connections a second make twenty thousand; more than this are work for nothing.
+pub const MAX_EMPTY_MESSAGES: u32 = 50_000;
+
+/// In which time [`MAX_EMPTY_MESSAGES`] count.
+pub const EMPTY_MESSAGES_WINDOW: Duration = Duration::from_secs(10);
 
 /// A number of bytes that several connections share. Cloning gives another handle to the same budget.
 #[derive(Debug, Clone)]
@@ -184,7 +183,10 @@ pub(crate) struct Grant {
 impl Grant {
     /// Holds exactly `want` bytes from now on. False: there is not so much left, and nothing changed.
     pub(crate) fn resize(&mut self, want: usize) -> bool {
-        if want <= self.held {
+        if want == self.held {
+            return true;
+        }
+        if want < self.held {
             self.budget.0.fetch_add(self.held - want, Ordering::Relaxed);
         } else {
             let more = want - self.held;

@@ -103,6 +103,8 @@ impl Piece {
 pub(super) enum End {
     Fin,
     Reset(ResetStatus),
+    /// The reset came before the FIN had left. Both go: what was finished must not look cut off.
+    FinThenReset(ResetStatus),
 }
 
 /// One stream that has something to send.
@@ -211,11 +213,14 @@ impl SendQueue {
         self.take_turn(id);
     }
 
-    /// Queues the end of a stream behind its data. A second end replaces one that has not left.
+    /// Queues the end of a stream behind its data. A reset goes behind a FIN that has not left.
     pub(super) fn end(&mut self, id: StreamId, end: End, held: bool) {
         let waiting = self.streams.entry(id).or_default();
         waiting.held = held;
-        waiting.end = Some(end);
+        waiting.end = Some(match (waiting.end, end) {
+            (Some(End::Fin), End::Reset(status)) => End::FinThenReset(status),
+            (_, end) => end,
+        });
         self.take_turn(id);
     }
 
@@ -324,8 +329,8 @@ impl SendQueue {
             let Some(id) = self.turns.pop_front() else { break };
             let Some(waiting) = self.streams.get_mut(&id) else { continue };
             waiting.in_turn = false;
-            let mut frames = [None, None];
-            let [first, second] = &mut frames;
+            let mut frames = [None, None, None];
+            let [first, second, third] = &mut frames;
             if let Some(piece) = waiting.pieces.front_mut() {
                 let payload = piece.split();
                 if piece.is_empty() {
@@ -337,12 +342,15 @@ impl SendQueue {
             }
             // FIN is a frame of its own, as from Go; it need not wait for another turn.
             if waiting.pieces.is_empty() {
-                let head = match waiting.end.take() {
-                    Some(End::Fin) => Some(frame::data(id, 0, true)),
-                    Some(End::Reset(status)) => Some(frame::rst_stream(id, status)),
-                    None => None,
+                let (fin, reset) = match waiting.end.take() {
+                    Some(End::Fin) => (true, None),
+                    Some(End::Reset(status)) => (false, Some(status)),
+                    Some(End::FinThenReset(status)) => (true, Some(status)),
+                    None => (false, None),
                 };
-                *second = head.map(|head| Staged::new(head, Bytes::new(), What::Stream(id)));
+                let bare = |head| Staged::new(head, Bytes::new(), What::Stream(id));
+                *second = fin.then(|| bare(frame::data(id, 0, true)));
+                *third = reset.map(|status| bare(frame::rst_stream(id, status)));
             }
             if waiting.has_more() {
                 waiting.in_turn = true;

@@ -13,6 +13,8 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke the WebSocket protocol.
     pub const PROTOCOL: Self = Self(1002);
+    /// A kind of message that this side cannot take, such as text in a tunnel of bytes.
+    pub const UNSUPPORTED: Self = Self(1003);
     /// A text was not UTF-8. Only a Close frame's reason is checked here.
     pub const INVALID_DATA: Self = Self(1007);
     /// The peer broke a rule that is not WebSocket's, such as a malformed channel CLOSE.

@@ -59,6 +59,22 @@ impl Outbox {
         }
     }
 
+    /// As [`message`](Self::message), for the first `len` bytes of `parts`, which are copied once in any case.
+    pub fn gathered(&mut self, opcode: Opcode, parts: &[IoSlice<'_>], len: usize, mask: Option<[u8; 4]>) {
+        let mut header = [0; MAX_HEADER];
+        let n = encode_header(&mut header, opcode, len, mask);
+        let mut frame = BytesMut::with_capacity(n + len);
+        frame.put_slice(header.get(..n).unwrap_or_default());
+        for part in parts {
+            let room = n + len - frame.len();
+            frame.put_slice(part.get(..part.len().min(room)).unwrap_or_default());
+        }
+        if let (Some(key), Some(body)) = (mask, frame.get_mut(n..)) {
+            apply_mask(body, key, 0);
+        }
+        self.push(Segment { bytes: frame.freeze(), starts_frame: true, pong: false });
+    }
+
     /// Queues a control frame. Ping and pong go before data frames of which nothing was sent yet; a pong
     /// replaces an older one that was not sent (RFC 6455 section 5.5.3 asks only for the latest), so a flood
     /// of pings takes no memory. Close goes last.
@@ -165,6 +181,21 @@ mod tests {
         assert_eq!(outbox.chunks_vectored(&mut slices), 2);
         assert_eq!(&*slices[0], [0x82, 126, 0x80, 0x01, 1]);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn parts_are_gathered_into_one_frame() {
+        for mask in [None, Some([1, 2, 3, 4])] {
+            let (mut one, mut other) = (Outbox::default(), Outbox::default());
+            one.gathered(
+                Opcode::Binary,
+                &[IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cdef")],
+                5,
+                mask,
+            );
+            other.message(Opcode::Binary, &[], Bytes::from_static(b"abcde"), mask);
+            assert_eq!(drain(&mut one), drain(&mut other));
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::limits::{Grant, Limits};
 use crate::transport::{Io, UnsentProbe};
 
 /// How much is read from the wire at once. Measured: 32 KiB reads are the best compromise on both sides.
-pub(super) const READ_SIZE: usize = 32 << 10;
+pub(crate) const READ_SIZE: usize = 32 << 10;
 
 /// What the handles and the driver share.
 pub(super) struct Shared {

@@ -1,4 +1,4 @@
-//! What has arrived on one channel and waits for its reader.
+//! What has arrived on one channel, or on one SPDY stream, and waits for its reader.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -12,30 +12,30 @@ const GATHER: usize = 16 << 10;
 
 /// The bytes of one channel between the wire and its reader.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     whole: VecDeque<Bytes>,
     /// Behind `whole`.
     tail: BytesMut,
     len: usize,
     /// The peer has said that no more comes, or this side does not read the channel at all.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// Nobody will read this: its reader was dropped, or never taken and the handle is gone.
-    pub(super) discard: bool,
-    pub(super) taken: bool,
-    pub(super) waker: Option<Waker>,
+    pub(crate) discard: bool,
+    pub(crate) taken: bool,
+    pub(crate) waker: Option<Waker>,
     /// Bytes that arrived, read or not.
-    pub(super) received: u64,
+    pub(crate) received: u64,
     /// Messages without payload that arrived.
-    pub(super) empty_messages: u64,
+    pub(crate) empty_messages: u64,
 }
 
 impl Inbox {
     /// The inbox of a channel that is read here, or of one that is at its end from the start.
-    pub(super) fn new(reads: bool) -> Self {
+    pub(crate) fn new(reads: bool) -> Self {
         Self { ended: !reads, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, data: BytesMut) {
+    pub(crate) fn push(&mut self, data: BytesMut) {
         self.len += data.len();
         // A view pins its whole read buffer: worth it only when it fills at least half of one, so that memory stays
         // within twice the bytes counted.
@@ -56,7 +56,7 @@ impl Inbox {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let data = self
             .whole
             .pop_front()
@@ -65,8 +65,13 @@ impl Inbox {
         Some(data)
     }
 
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Gives up what waits; returns how many bytes that were.
-    pub(super) fn clear(&mut self) -> usize {
+    pub(crate) fn clear(&mut self) -> usize {
         self.whole.clear();
         self.tail = BytesMut::new();
         std::mem::take(&mut self.len)

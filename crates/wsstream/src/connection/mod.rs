@@ -35,6 +35,9 @@ use self::core::{Core, Shared};
 use crate::limits::{Limits, Timeouts};
 use crate::transport::{Io, UnsentProbe};
 
+pub(crate) use self::core::READ_SIZE;
+pub(crate) use inbox::Inbox;
+
 pub use driver::Driver;
 pub use end::{End, Loss, Side};
 pub use reader::{ChannelReader, ReadError};

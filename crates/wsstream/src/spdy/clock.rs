@@ -1,3 +1,186 @@
-use crate::limits::Timeouts;
-pub(super) struct Clock { _t: Timeouts }
-impl Clock { pub(super) fn new(t: Timeouts) -> Self { Self { _t: t } } }
+//! The deadlines of a connection, apart from what happens when one passes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::{SpdyLimits, Timeouts};
+
+/// How often a connection that reads nothing for want of shared memory looks whether others have given some back.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// When things last happened.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) timeouts: Timeouts,
+    stall_grace: Option<Duration>,
+    write_stall: Option<Duration>,
+    partial_frame: Option<Duration>,
+    /// Any byte came in, or reading began anew.
+    received: Instant,
+    /// The peer gave a sign of life: a byte, or its kernel's acknowledgement.
+    alive: Instant,
+    /// Data or a stream went either way.
+    data: Instant,
+    pinged: Instant,
+    /// The wire took something, or began to refuse it.
+    written: Instant,
+    /// The wire was blocked and nobody else had anything to send.
+    write_checked: Instant,
+    /// Reading stopped, or nobody was found who would profit from an eviction.
+    stalled: Instant,
+    /// The shared budget was asked in vain.
+    retried: Instant,
+    /// The close got on.
+    closing: Instant,
+    /// Since when nothing but signs of life keep a closed connection.
+    lingering: Option<Instant>,
+    /// The peer was heard in the last round of the close timeout.
+    heard: bool,
+}
+
+/// What the connection is doing, as far as deadlines depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation {
+    /// Something waits for the wire.
+    pub(super) blocked: bool,
+    /// The receive buffer is full and nothing is read.
+    pub(super) paused: bool,
+    /// It is so for want of shared memory.
+    pub(super) short: bool,
+    /// So many answers wait that nothing is read.
+    pub(super) choked: bool,
+    /// A frame has begun and not ended.
+    pub(super) inside_frame: bool,
+    /// This side has begun to close.
+    pub(super) closing: bool,
+    /// A ping would not be answered: the peer has ended, or (at a server) not begun.
+    pub(super) deaf_to_pings: bool,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Ping,
+    Idle(Duration),
+    DeadPeer(Duration),
+    WriteTimeout(Duration),
+    WriteStall(Duration),
+    StuckFrame(Duration),
+    Stall(Duration),
+    Retry,
+    CloseTimeout,
+}
+
+impl Clock {
+    pub(super) fn new(timeouts: Timeouts, limits: &SpdyLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            timeouts,
+            stall_grace: limits.stall_grace,
+            write_stall: limits.write_stall,
+            partial_frame: limits.partial_frame,
+            received: now,
+            alive: now,
+            data: now,
+            pinged: now,
+            written: now,
+            write_checked: now,
+            stalled: now,
+            retried: now,
+            closing: now,
+            lingering: None,
+            heard: false,
+        }
+    }
+
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.received = now;
+        self.alive = now;
+    }
+
+    pub(super) fn on_alive(&mut self, now: Instant) {
+        self.alive = now;
+    }
+
+    pub(super) fn on_data(&mut self, now: Instant) {
+        self.data = now;
+    }
+
+    pub(super) fn on_pinged(&mut self, now: Instant) {
+        self.pinged = now;
+    }
+
+    pub(super) fn on_written(&mut self, now: Instant) {
+        self.written = now;
+        self.closing = now;
+        self.lingering = None;
+    }
+
+    /// The wire took everything again: the peer gets a full deadline to be heard from.
+    pub(super) fn on_unblocked(&mut self, now: Instant) {
+        self.alive = self.alive.max(now);
+    }
+
+    pub(super) fn on_write_checked(&mut self, now: Instant) {
+        self.write_checked = now;
+    }
+
+    pub(super) fn on_pause_changed(&mut self, now: Instant) {
+        self.received = now;
+        self.stalled = now;
+        self.retried = now;
+    }
+
+    pub(super) fn on_stall_checked(&mut self, now: Instant) {
+        self.stalled = now;
+    }
+
+    pub(super) fn on_retried(&mut self, now: Instant) {
+        self.retried = now;
+    }
+
+    pub(super) fn on_closing(&mut self, now: Instant) {
+        self.closing = now;
+    }
+
+    /// The close timeout has passed and the peer has everything: whether it is waited for all the same, because it gives
+    /// signs of life. They may come as seldom as the timeout passes, so one of two rounds has to hold one.
+    pub(super) fn lingers(&mut self, now: Instant) -> bool {
+        let since = *self.lingering.get_or_insert(now);
+        let heard = self.received > self.closing;
+        let heard_before = std::mem::replace(&mut self.heard, heard);
+        (heard || heard_before) && now - since < self.timeouts.linger
+    }
+
+    /// The next deadline and what it stands for.
+    pub(super) fn next(&self, situation: Situation) -> Option<(Instant, Due)> {
+        let Situation { blocked, paused, short, choked, inside_frame, closing, deaf_to_pings } = situation;
+        let t = &self.timeouts;
+        let after = |from: Instant, duration: Option<Duration>, on: bool, due: fn(Duration) -> Due| {
+            duration.filter(|_| on).and_then(|d| Some((from.checked_add(d)?, due(d))))
+        };
+        let listening = !closing && !deaf_to_pings && !blocked;
+        let reading = !paused && !choked;
+        [
+            // Of two at the same time the first counts: a ping that nobody is left to answer is not sent.
+            after(self.alive, t.dead_peer, listening, Due::DeadPeer),
+            after(self.alive.max(self.pinged), t.ping_interval, listening, |_| Due::Ping),
+            after(self.data, t.idle, !closing, Due::Idle),
+            after(self.written, t.write, blocked, Due::WriteTimeout),
+            after(
+                self.written.max(self.write_checked),
+                self.write_stall,
+                blocked && !closing,
+                Due::WriteStall,
+            ),
+            after(self.received, self.partial_frame, inside_frame && reading && !closing, Due::StuckFrame),
+            after(self.stalled, self.stall_grace, paused && !closing, Due::Stall),
+            after(self.retried, Some(RETRY), paused && short, |_| Due::Retry),
+            after(self.closing, Some(t.close), closing, |_| Due::CloseTimeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+}

@@ -18,6 +18,7 @@
 //! evicted; at `debug` GOAWAY, resets, idle and dead peers, IO errors, and how the connection ended. No payload and no
 //! header is ever logged.
 
+mod arrivals;
 mod clock;
 mod core;
 mod driver;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use wsstream_proto::spdy::Session;
 
+use self::arrivals::Arrivals;
 use self::clock::Clock;
 use self::core::{Core, Shared};
 use crate::limits::{SpdyLimits, Timeouts};
@@ -191,30 +193,49 @@ impl Builder {
     pub fn start(self, io: impl Io + 'static) -> (Connection, Driver) {
         let session = self.limits.session.clone();
         let session = if self.is_server { Session::server(session) } else { Session::client(session) };
+        let clock = Clock::new(self.timeouts, &self.limits);
         let core = Core::new(
             Box::new(io),
             session,
             self.is_server,
             BytesMut::from(self.already_read),
             self.limits,
-            Clock::new(self.timeouts),
-            self.probe,
+            clock,
+            Arrivals::new(self.probe),
         );
         let shared = Arc::new(Shared::new(core));
-        (Connection { handle: Handle::new(Arc::clone(&shared)) }, Driver::new(shared))
+        (Connection::new(Handle::new(Arc::clone(&shared))), Driver::new(shared))
     }
 }
 
 /// The handle of one connection. Clone freely.
 ///
 /// When it, its clones and all its streams are dropped without [`shutdown`](Self::shutdown), the connection resets what
-/// is unfinished, says GOAWAY with status 2, and closes.
-#[derive(Debug, Clone)]
+/// is unfinished, says GOAWAY with status 2, and closes. When only streams are left of it, those that the peer opens are
+/// refused.
+#[derive(Debug)]
 pub struct Connection {
     handle: Handle,
 }
 
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self::new(self.handle.clone())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.handle.shared.lock().drop_acceptor();
+    }
+}
+
 impl Connection {
+    fn new(handle: Handle) -> Self {
+        handle.shared.lock().add_acceptor();
+        Self { handle }
+    }
+
     /// The next stream that the peer has opened; `None` when no more will come, because the peer said GOAWAY or the
     /// connection is over or closing. Cancel-safe: a dropped call loses no stream. Several may wait.
     pub async fn accept(&self) -> Option<Incoming> {

@@ -103,8 +103,8 @@ impl Session {
         }
     }
 
-    /// Ends the stream in both directions behind what is queued for it, as exec servers end their error stream. What
-    /// still comes is discarded from now on. Nothing happens where the stream is over; where it was never replied to,
+    /// Ends the stream in both directions behind what is queued for it, as exec servers end their error stream; a FIN that
+    /// is queued goes as well. What still comes is discarded from now on. Nothing happens where the stream is over; where it was never replied to,
     /// this is [`reset`](Self::reset), because the peer would drop the data.
     pub fn reset_after_data(&mut self, id: StreamId, status: ResetStatus) {
         match self.streams.get(&id) {
@@ -148,11 +148,12 @@ impl Session {
         self.queue.go_away(frame::go_away(self.last_of_peer, status));
     }
 
-    /// As [`go_away`](Self::go_away), but first resets every stream that is not over, behind its data: how Go closes a
-    /// connection.
+    /// As [`go_away`](Self::go_away), but first resets every stream that this side has not finished, behind its data: how
+    /// Go closes a connection. A finished one needs no reset, because nothing is read behind GOAWAY.
     pub fn close(&mut self, status: GoAwayStatus) {
-        let open: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in open {
+        let unfinished = self.streams.iter().filter(|(_, stream)| !stream.local_closed);
+        let unfinished: Vec<StreamId> = unfinished.map(|(id, _)| *id).collect();
+        for id in unfinished {
             self.reset_after_data(id, ResetStatus::CANCEL);
         }
         self.go_away(status);
