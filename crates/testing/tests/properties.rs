@@ -38,3 +38,9 @@ properties! {
     spdy_sessions_tell_the_same_story_in_any_cut: spdy::session::any_cut, 1024, 500;
     each_byte_arrives_once_between_two_spdy_sessions: spdy::linked::each_byte_arrives_once, 1024, 800;
 }
+
+/// The comparison took it for a difference. Found by the fuzzer.
+#[test]
+fn a_code_without_symbols_is_refused_sooner_than_zlib_does() {
+    spdy::inflate::as_zlib_does(&[0xff, 0x30, 0xf8, 0x25, 0x07, 0x00, 0x00]);
+}
