@@ -125,12 +125,6 @@ const MODULES: &[ModuleRule] = &[
         reason: "sessions and frames know nothing of Kubernetes, so that they can be fuzzed, and lifted out, by themselves",
     },
     ModuleRule {
-        name: "spdy stands alone",
-        applies: |path| path.starts_with("crates/proto/src/spdy/"),
-        forbidden: &["crate", "wsstream_proto"],
-        reason: "sessions and frames know nothing of Kubernetes, so that they can be fuzzed, and lifted out, by themselves",
-    },
-    ModuleRule {
         name: "connection is below remotecommand",
         applies: |path| {
             path.starts_with("crates/wsstream/src/")
@@ -331,16 +325,6 @@ mod tests {
         assert_eq!(source_faults(path, "use crate::{limits, remotecommand};").len(), 1);
         assert_eq!(source_faults(path, "let x = crate::remotecommand::Streams::new();").len(), 1);
         assert!(source_faults(path, "/// Used by [`crate::remotecommand`].").is_empty());
-    }
-
-    #[test]
-    fn spdy_that_knows_the_rest_of_proto_is_a_fault() {
-        let path = "crates/proto/src/spdy/session/input.rs";
-        assert_eq!(source_faults(path, "use crate::channel::ChannelId;").len(), 1);
-        assert!(
-            source_faults(path, "use super::super::frame::{self, Kind};\npub(crate) fn x() {}").is_empty()
-        );
-        assert!(source_faults("crates/proto/src/portforward.rs", "use crate::spdy::Headers;").is_empty());
     }
 
     #[test]
