@@ -44,3 +44,11 @@ properties! {
 fn a_code_without_symbols_is_refused_sooner_than_zlib_does() {
     spdy::inflate::as_zlib_does(&[0xff, 0x30, 0xf8, 0x25, 0x07, 0x00, 0x00]);
 }
+
+/// The story expected an echo of each. Found by the fuzzer.
+#[test]
+fn more_pings_than_a_session_remembers_have_echoes_that_it_does_not_report() {
+    let mut story = vec![b'2'; 35];
+    story.extend([0xcb, 0x08, 0x00, 0x00, 0x49, 0x27, 0x32, 0xaa]);
+    spdy::linked::each_byte_arrives_once(&story);
+}

@@ -9,6 +9,9 @@ use wsstream_proto::spdy::{Dropped, Event, GoAwayStatus, Headers, Limits, ResetS
 
 use crate::property::Choices;
 
+/// Of so many PINGs without an echo a session keeps the numbers.
+const KNOWN_PINGS: usize = 16;
+
 /// What one end has sent on one stream, and the other has seen of it.
 #[derive(Debug, Default)]
 struct Lane {
@@ -174,7 +177,10 @@ impl World {
         }
         self.pings_sent += 1;
         if let Ok(id) = self.ends[who].ping() {
-            self.pings[who].push(id);
+            let waiting = &mut self.pings[who];
+            waiting.push(id);
+            // The session knows the newest ones; the echo of an older one is nothing to it.
+            waiting.drain(..waiting.len().saturating_sub(KNOWN_PINGS));
         } else {
             assert!(self.goodbye[who]);
         }
