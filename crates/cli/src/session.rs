@@ -14,7 +14,7 @@ use std::io;
 use tokio::io::AsyncWriteExt as _;
 use wsstream::connection::Loss;
 use wsstream::proto::terminal_size::TerminalSize;
-use wsstream::remotecommand::client::{self, ChannelReader, Process, ResizeSender};
+use wsstream::remotecommand::client::{self, OutputReader, Process, ResizeSender};
 use wsstream::remotecommand::{LostSession, LostWhy, Outcome};
 
 /// Opens the session that is planned, runs it, and says how it ended.
@@ -68,7 +68,7 @@ async fn pump(mut process: Process, plan: &Plan, raw: Option<&RawMode>) -> Resul
 }
 
 /// Remote to local. The end of the stream says nothing about the session: that is the outcome's part.
-async fn copy_out(reader: Option<ChannelReader>, output: Output) -> Result<(), Failure> {
+async fn copy_out(reader: Option<OutputReader>, output: Output) -> Result<(), Failure> {
     let Some(mut reader) = reader else { return Ok(()) };
     while let Ok(Some(chunk)) = reader.chunk().await {
         output.write(chunk).await.map_err(|error| output.failed(&error))?;

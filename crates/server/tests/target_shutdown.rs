@@ -35,7 +35,7 @@ async fn host() -> Running {
 
 /// Collects the output from the side, so that the test can wait for parts of it.
 struct Client {
-    stdout: wsstream::connection::ChannelReader,
+    stdout: wsstream::remotecommand::client::OutputReader,
     seen: String,
     wait: tokio::task::JoinHandle<Outcome>,
 }

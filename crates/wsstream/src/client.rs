@@ -1,27 +1,30 @@
 //! Asking a server for an upgrade, over any stream or through any HTTP client that is built on hyper.
 
+mod spdy;
+
+use std::future::Future;
 use std::pin::pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use wsstream_proto::status::Status;
-use wsstream_proto::subprotocol::{SPDY_UPGRADE, STREAM_PROTOCOL_VERSION, Subprotocol};
+use wsstream_proto::subprotocol::Subprotocol;
 
 use crate::connection::{Builder, Connection, Driver};
-use crate::spdy;
 use crate::transport::Io;
 use crate::tunnel::Tunnel;
-use crate::upgrade::{accept_for, is_spdy, is_websocket};
+use crate::upgrade::{accept_for, is_websocket};
+
+pub use spdy::{SpdyAccepted, SpdyOffer};
 
 /// How much of a refusal's body is read, in bytes: a `Status` with room to spare.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -47,14 +50,17 @@ pub enum ConnectError {
     /// The server upgraded, but to something else, or its answer breaks RFC 6455 section 4.1.
     #[error("the server's answer to the upgrade is wrong: {0}")]
     BadAnswer(String),
+    /// The connection was upgraded and ended before the session had begun.
+    #[error("the connection ended before the session began: {0}")]
+    Lost(String),
 }
 
 impl ConnectError {
-    /// The server was reached and did not upgrade as it should: the case in which clients of Kubernetes try SPDY after
-    /// WebSocket, whatever the reason given. Not a connection that failed.
+    /// Whether the server answered, but not with the upgrade that was asked for. kubectl then tries SPDY after a
+    /// WebSocket, and so should others who speak both: servers and proxies that are old enough know no other.
     #[must_use]
     pub fn is_upgrade_failure(&self) -> bool {
-        !matches!(self, Self::Http(_))
+        matches!(self, Self::Refused(_) | Self::NotUpgraded { .. } | Self::BadAnswer(_))
     }
 }
 
@@ -138,16 +144,19 @@ impl Offer {
         mut request: Request<()>,
     ) -> Result<Accepted, ConnectError> {
         self.apply(request.headers_mut());
-        exchange(io, request, async |response| self.accept(response).await).await
+        exchange(io, request, |response| self.accept(response)).await
     }
 }
 
-/// Sends `request` over `io` and gives the answer to `accept`, while the connection is kept going.
-async fn exchange<T>(
+/// Sends `request` over `io` and hands the answer to `accept`.
+async fn exchange<T, F>(
     io: impl Io + 'static,
     mut request: Request<()>,
-    accept: impl AsyncFnOnce(Response<Incoming>) -> Result<T, ConnectError>,
-) -> Result<T, ConnectError> {
+    accept: impl FnOnce(Response<hyper::body::Incoming>) -> F,
+) -> Result<T, ConnectError>
+where
+    F: Future<Output = Result<T, ConnectError>>,
+{
     if let Some(authority) = request.uri().authority().cloned() {
         if !request.headers().contains_key(http::header::HOST)
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -210,105 +219,12 @@ impl Accepted {
     pub fn open(self, prepare: impl FnOnce(Builder) -> Builder) -> (Connection, Driver) {
         prepare(Connection::builder(self.subprotocol)).client(TokioIo::new(self.upgraded))
     }
-}
 
-impl Accepted {
-    /// Opens a SPDY connection through a [`Tunnel`]. `prepare` may set limits and clocks.
+    /// As [`open`](Self::open), for a SPDY connection through a [`Tunnel`].
     pub fn open_tunnel(
         self,
-        prepare: impl FnOnce(spdy::Builder) -> spdy::Builder,
-    ) -> (spdy::Connection, spdy::Driver) {
-        prepare(spdy::Builder::client()).start(Tunnel::client(TokioIo::new(self.upgraded)))
-    }
-}
-
-/// The SPDY versions that are offered.
-#[derive(Debug, Clone)]
-pub struct SpdyOffer {
-    protocols: Vec<Subprotocol>,
-}
-
-impl SpdyOffer {
-    /// Offers `protocols`, the best first.
-    #[must_use]
-    pub fn new(protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
-        Self { protocols: protocols.into_iter().collect() }
-    }
-
-    /// Adds the headers of an upgrade request, which should be a POST.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static(SPDY_UPGRADE));
-        let Ok(name) = HeaderName::try_from(STREAM_PROTOCOL_VERSION) else { return };
-        headers.remove(&name);
-        for protocol in &self.protocols {
-            if let Ok(value) = HeaderValue::from_str(protocol.name()) {
-                headers.append(&name, value);
-            }
-        }
-    }
-
-    /// Checks the server's answer and takes the upgraded stream out of it.
-    ///
-    /// # Errors
-    ///
-    /// The server refused, or its answer is not the one to this offer.
-    pub async fn accept<B>(&self, mut response: Response<B>) -> Result<SpdyAccepted, ConnectError>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refusal(response).await);
-        }
-        if !is_spdy(response.headers()) {
-            return Err(ConnectError::BadAnswer("it does not upgrade to SPDY".to_owned()));
-        }
-        let chosen = response.headers().get(STREAM_PROTOCOL_VERSION);
-        let chosen = chosen.map(HeaderValue::as_bytes).unwrap_or_default();
-        let known = self.protocols.iter().find(|protocol| protocol.name().as_bytes() == chosen);
-        let protocol = known.cloned().ok_or_else(|| {
-            let chosen = String::from_utf8_lossy(chosen).into_owned();
-            ConnectError::BadAnswer(format!("unable to negotiate protocol: the server chose {chosen:?}"))
-        })?;
-        let upgraded = hyper::upgrade::on(&mut response).await?;
-        Ok(SpdyAccepted { protocol, upgraded })
-    }
-
-    /// As [`Offer::connect`].
-    ///
-    /// # Errors
-    ///
-    /// As [`accept`](Self::accept), and when the stream fails.
-    pub async fn connect(
-        &self,
-        io: impl Io + 'static,
-        mut request: Request<()>,
-    ) -> Result<SpdyAccepted, ConnectError> {
-        self.apply(request.headers_mut());
-        exchange(io, request, async |response| self.accept(response).await).await
-    }
-}
-
-/// A stream that was upgraded to SPDY and what it speaks.
-#[derive(Debug)]
-pub struct SpdyAccepted {
-    protocol: Subprotocol,
-    upgraded: Upgraded,
-}
-
-impl SpdyAccepted {
-    /// What the server chose.
-    #[must_use]
-    pub fn protocol(&self) -> &Subprotocol {
-        &self.protocol
-    }
-
-    /// Opens the connection. `prepare` may set limits and clocks.
-    pub fn open(
-        self,
-        prepare: impl FnOnce(spdy::Builder) -> spdy::Builder,
-    ) -> (spdy::Connection, spdy::Driver) {
-        prepare(spdy::Builder::client()).start(TokioIo::new(self.upgraded))
+        prepare: impl FnOnce(crate::spdy::Builder) -> crate::spdy::Builder,
+    ) -> (crate::spdy::Connection, crate::spdy::Driver) {
+        prepare(crate::spdy::Builder::client()).start(Tunnel::client(TokioIo::new(self.upgraded)))
     }
 }

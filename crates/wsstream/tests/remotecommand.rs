@@ -24,7 +24,7 @@ use web::{exec_peer, exec_server};
 use wsstream::Subprotocol;
 use wsstream::connection::{End, Loss, Side};
 use wsstream::proto::status::Status;
-use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
+use wsstream::remotecommand::{ExitCode, Failure, Request, SessionEnd, Streams};
 use wsstream_testing::Message;
 
 const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
@@ -76,7 +76,7 @@ async fn a_session_of_v5_frame_by_frame() {
     peer.expect_eof().await;
     let report = soon(reports.recv()).await.unwrap();
     assert_eq!(report.result, Some(Ok(ExitCode(0))));
-    assert_eq!(report.end, Some(End::Closed { by: Side::Local, reason: normal() }));
+    assert_eq!(report.end, Some(SessionEnd::WebSocket(End::Closed { by: Side::Local, reason: normal() })));
     assert_eq!((&report.stats.received[..1], &report.stats.sent[1..3]), (&[3][..], &[3, 0][..]));
     assert_eq!(report.subprotocol, Subprotocol::V5);
     assert!(report.delivered());
@@ -117,7 +117,7 @@ async fn the_seeds_sessions_on_exec() {
     for _ in 0..3 {
         let report = soon(reports.recv()).await.unwrap();
         assert_eq!(report.result, Some(Ok(ExitCode(0))));
-        assert_eq!(report.end, Some(End::Closed { by: Side::Peer, reason: normal() }));
+        assert_eq!(report.end, Some(SessionEnd::WebSocket(End::Closed { by: Side::Peer, reason: normal() })));
     }
 }
 
@@ -311,7 +311,7 @@ async fn a_command_that_does_not_read_its_input_still_has_a_status() {
     peer.close(1000).await;
     peer.expect_eof().await;
     let report = soon(reports.recv()).await.unwrap();
-    assert_eq!(report.end, Some(End::Closed { by: Side::Local, reason: normal() }));
+    assert_eq!(report.end, Some(SessionEnd::WebSocket(End::Closed { by: Side::Local, reason: normal() })));
 }
 
 /// A client that vanishes: the handler hears of it, its input is at an error, and the report says so.
@@ -321,7 +321,7 @@ async fn a_client_that_vanishes() {
         let mut stdin = streams.stdin.take().unwrap();
         assert_eq!(stdin.chunk().await.unwrap().unwrap(), "in");
         assert_eq!(stdin.chunk().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
-        assert_eq!(streams.disconnect.wait().await, End::Lost(Loss::Eof));
+        assert_eq!(streams.disconnect.wait().await, SessionEnd::WebSocket(End::Lost(Loss::Eof)));
         let sent = streams.stdout.as_mut().unwrap().send("nobody".into()).await;
         assert_eq!(sent.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         Ok(ExitCode(0))
@@ -333,7 +333,7 @@ async fn a_client_that_vanishes() {
     drop(peer);
     let report = soon(reports.recv()).await.unwrap();
     assert_eq!(report.result, Some(Ok(ExitCode(0))));
-    assert_eq!(report.end, Some(End::Lost(Loss::Eof)));
+    assert_eq!(report.end, Some(SessionEnd::WebSocket(End::Lost(Loss::Eof))));
     assert!(!report.delivered());
 }
 

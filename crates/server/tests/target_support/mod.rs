@@ -22,7 +22,7 @@ use tokio::{
 };
 use wsstream::{
     bytes::Bytes,
-    connection::ChannelReader,
+    remotecommand::client::OutputReader,
     remotecommand::{
         ExitCode, Failure, Outcome, Request, Streams,
         client::{self, Process, Stdin},
@@ -209,12 +209,12 @@ impl Client {
 
 /// One output, read as text.
 pub struct Output {
-    reader: ChannelReader,
+    reader: OutputReader,
     pub seen: String,
 }
 
 impl Output {
-    fn new(reader: ChannelReader) -> Self {
+    fn new(reader: OutputReader) -> Self {
         Self { reader, seen: String::new() }
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
 use wsstream::Limits;
-use wsstream::connection::ChannelReader;
+use wsstream::remotecommand::client::OutputReader;
 use wsstream::remotecommand::client::{self, Stdin};
 use wsstream::remotecommand::server::{Exec, Options};
 use wsstream::remotecommand::{ExitCode, Failure, Outcome, Request, Streams};
@@ -453,7 +453,7 @@ pub async fn converse(script: &Script, mut process: client::Process, seed: u64) 
 }
 
 async fn read(
-    mut reader: ChannelReader,
+    mut reader: OutputReader,
     mut checker: Checker,
     taking: Taking,
     mut leaves: Option<(u64, oneshot::Sender<()>)>,

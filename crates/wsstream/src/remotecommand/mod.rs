@@ -14,6 +14,7 @@ mod outcome;
 pub mod server;
 #[cfg(feature = "server")]
 mod streams;
+mod wire;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ pub use outcome::{LostSession, LostWhy, Outcome};
 pub use streams::{Disconnect, Input, Output, Resizes, Streams};
 pub use wsstream_proto::remotecommand::{Request, RequestError, Spelling};
 pub use wsstream_proto::status::ExitCode;
+pub use wire::SessionEnd;
 pub use wsstream_proto::terminal_size::TerminalSize;
 
 /// Why a command could not be run or attached to; the client is told by a Failure status. It is not for a command that

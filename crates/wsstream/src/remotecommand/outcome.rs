@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use wsstream_proto::spdy::GoAwayStatus;
 use wsstream_proto::status::{ExitCode, Status, Verdict};
 use wsstream_proto::ws::CloseReason;
 
-use crate::connection::{End, Loss, Side};
+use crate::connection::{End, Loss, Side, Stats};
+use crate::spdy;
 
 /// How a remote command ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,11 @@ pub enum LostWhy {
     Closed(CloseReason),
     /// This side closed before the end was reported.
     ClosedHere(CloseReason),
+    /// The SPDY connection broke before each of the streams had ended.
+    Spdy(spdy::Loss),
+    /// The server ended the SPDY session in good order but never said how the command ended, or left an output without
+    /// an end. Stock clients take this for success.
+    NoStatusBeforeGoAway(GoAwayStatus),
     /// What the server said about the end could not be understood.
     BadStatus(String),
 }
@@ -62,6 +69,10 @@ impl fmt::Display for LostWhy {
             Self::NoStatus(reason) => write!(f, "the server closed the session without a status ({reason})"),
             Self::Closed(reason) => write!(f, "the server closed the session: {reason}"),
             Self::ClosedHere(reason) => write!(f, "closed here before the end was reported ({reason})"),
+            Self::Spdy(loss) => write!(f, "{loss}"),
+            Self::NoStatusBeforeGoAway(status) => {
+                write!(f, "the server ended the session without a status (GOAWAY {})", status.0)
+            }
             Self::BadStatus(text) => f.write_str(text),
         }
     }
@@ -79,12 +90,8 @@ impl Outcome {
     ///
     /// A status is believed once it is whole, however the connection ended: everything that the server sent before it
     /// arrived before it.
-    pub(super) fn judge(raw: &[u8], json_status: bool, end: &End, stats: &crate::connection::Stats) -> Self {
-        let lost = |why| {
-            let received = |channel: usize| stats.received.get(channel).copied().unwrap_or(0);
-            let stdin = stats.sent.first().copied().unwrap_or(0);
-            Self::Lost(LostSession { why, stdout: received(1), stderr: received(2), stdin })
-        };
+    pub(super) fn judge(raw: &[u8], json_status: bool, end: &End, stats: &Stats) -> Self {
+        let lost = |why| Self::lost(why, stats);
         let in_good_order = matches!(end, End::Closed { by: Side::Peer, reason } if reason.is_normal());
         match Verdict::from_channel(raw, json_status) {
             Verdict::Exited(code) => Self::Exited(code),
@@ -101,6 +108,34 @@ impl Outcome {
                 End::Lost(loss) => LostWhy::Connection(loss.clone()),
             }),
         }
+    }
+
+    /// Judges a SPDY session. `whole`: the error stream and all outputs were ended by the server.
+    ///
+    /// A failure is believed when it is whole, a code only together with all of the output.
+    pub(super) fn judge_spdy(raw: &[u8], json_status: bool, whole: bool, end: &spdy::End, stats: &Stats) -> Self {
+        let broken = || {
+            Self::lost(
+                match end {
+                    spdy::End::Closed { status, .. } => LostWhy::NoStatusBeforeGoAway(*status),
+                    spdy::End::Lost(loss) => LostWhy::Spdy(loss.clone()),
+                },
+                stats,
+            )
+        };
+        match Verdict::from_channel(raw, json_status) {
+            Verdict::Exited(code) if whole => Self::Exited(code),
+            Verdict::Failed(status) => Self::Failed(Box::new(status)),
+            Verdict::Ended if whole => Self::Ended,
+            Verdict::Invalid { reason, .. } if whole => Self::lost(LostWhy::BadStatus(reason), stats),
+            _ => broken(),
+        }
+    }
+
+    fn lost(why: LostWhy, stats: &Stats) -> Self {
+        let received = |channel: usize| stats.received.get(channel).copied().unwrap_or(0);
+        let stdin = stats.sent.first().copied().unwrap_or(0);
+        Self::Lost(LostSession { why, stdout: received(1), stderr: received(2), stdin })
     }
 
     /// Whether the command is known to have succeeded.

@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use wsstream_proto::terminal_size::{Decoder, TerminalSize};
 
-use crate::connection::{self, ChannelReader, ChannelWriter};
+use super::SessionEnd;
+use super::wire::{Gone, WireReader, WireWriter};
 
 /// The streams that the client asked for. *Not requested* is `None`; a stream that is requested and *at its end* is
 /// there and says so.
@@ -39,21 +40,21 @@ impl Streams {
 
 /// The command's standard input.
 #[derive(Debug)]
-pub struct Input(ChannelReader);
+pub struct Input(WireReader);
 
 impl Input {
-    pub(super) fn new(reader: ChannelReader) -> Self {
+    pub(super) fn new(reader: WireReader) -> Self {
         Self(reader)
     }
 
-    /// The next bytes, never empty, or `None` at the end of input: the client closed stdin (v5), or the connection in
-    /// good order. Cancel-safe.
+    /// The next bytes, never empty, or `None` at the end of input: the client closed stdin (v5, SPDY), or, where a
+    /// version has no such signal, the connection in good order. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection was lost: what was read is not all of the input.
+    /// The connection was lost, or the client reset the stream: what was read is not all of the input.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.0.chunk().await?)
+        self.0.chunk().await
     }
 }
 
@@ -67,12 +68,13 @@ impl AsyncRead for Input {
     }
 }
 
-/// One of the command's outputs. Closing or dropping it tells the client nothing; the status does.
+/// One of the command's outputs. Closing or dropping it tells a WebSocket client nothing and ends the stream of a SPDY
+/// client; only the status says how the command ended.
 #[derive(Debug)]
-pub struct Output(ChannelWriter);
+pub struct Output(WireWriter);
 
 impl Output {
-    pub(super) fn new(writer: ChannelWriter) -> Self {
+    pub(super) fn new(writer: WireWriter) -> Self {
         Self(writer)
     }
 
@@ -90,7 +92,7 @@ impl Output {
         if data.is_empty() {
             return Ok(());
         }
-        Ok(self.0.send(data).await?)
+        self.0.send(data).await
     }
 }
 
@@ -108,18 +110,24 @@ impl AsyncWrite for Output {
     }
 }
 
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
 /// Tells when the client has closed the connection or the connection is lost.
 #[derive(Debug, Clone)]
-pub struct Disconnect(connection::Disconnect);
+pub struct Disconnect(Gone);
 
 impl Disconnect {
-    pub(super) fn new(disconnect: connection::Disconnect) -> Self {
+    pub(super) fn new(disconnect: Gone) -> Self {
         Self(disconnect)
     }
 
     /// Waits for it. A client that has closed in good order may still take output and the status. Cancel-safe;
     /// resolves at once afterwards.
-    pub async fn wait(&self) -> connection::End {
+    pub async fn wait(&self) -> SessionEnd {
         self.0.wait().await
     }
 }
@@ -169,13 +177,13 @@ impl fmt::Debug for Resizes {
 
 /// Decodes the resize channel. It never waits for the handler, so the channel never fills the receive buffer.
 pub(super) struct ResizePump {
-    reader: ChannelReader,
+    reader: WireReader,
     decoder: Decoder,
     queue: Arc<Queue>,
 }
 
 impl ResizePump {
-    pub(super) fn new(reader: ChannelReader) -> (Self, Resizes) {
+    pub(super) fn new(reader: WireReader) -> (Self, Resizes) {
         let queue = Arc::new(Queue::default());
         let resizes = Resizes(Arc::clone(&queue));
         (Self { reader, decoder: Decoder::new(), queue }, resizes)

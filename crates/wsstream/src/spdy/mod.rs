@@ -28,6 +28,7 @@ mod reader;
 mod slot;
 mod stream;
 mod turns;
+mod watch;
 mod writer;
 
 use std::fmt;
@@ -48,6 +49,7 @@ pub use end::{End, Loss, Side};
 pub use incoming::Incoming;
 pub use reader::{ReadError, StreamReader};
 pub use stream::Stream;
+pub use watch::Watch;
 pub use writer::{StreamWriter, WriteError};
 pub use wsstream_proto::spdy::{
     Counts, GoAwayStatus, Headers, HeadersError, ResetStatus, StreamId, Violation,

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -11,6 +12,7 @@ use wsstream_proto::spdy::{ResetStatus, StreamId};
 
 use super::Handle;
 use super::end::Loss;
+use super::watch::Watch;
 
 /// Why a stream cannot be read any further. What arrived before was read already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,12 @@ impl StreamReader {
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Looks at the stream without reading it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.handle.shared), self.id)
     }
 
     /// Waits until the peer has taken a stream that this side opened; at once on a stream of the peer's. Cancel-safe.

@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) taken: Instant,
     pub(super) reply_waker: Option<Waker>,
     pub(super) write_waker: Option<Waker>,
+    /// Somebody looks at the stream without reading it.
+    pub(super) watch_waker: Option<Waker>,
 }
 
 impl Slot {
@@ -52,6 +54,7 @@ impl Slot {
             taken: Instant::now(),
             reply_waker: None,
             write_waker: None,
+            watch_waker: None,
         }
     }
 
@@ -84,7 +87,8 @@ impl Slot {
 
     /// Everybody who waits looks again.
     pub(super) fn wake(&mut self) {
-        for waker in [&mut self.inbox.waker, &mut self.reply_waker, &mut self.write_waker] {
+        let Self { inbox, reply_waker, write_waker, watch_waker, .. } = self;
+        for waker in [&mut inbox.waker, reply_waker, write_waker, watch_waker] {
             if let Some(waker) = waker.take() {
                 waker.wake();
             }

@@ -129,6 +129,25 @@ impl Core {
         Poll::Pending
     }
 
+    /// What has arrived, and whether the peer has ended the stream; `None`: nobody reads it.
+    pub(in crate::spdy) fn watched(&self, id: StreamId) -> Option<(u64, bool)> {
+        let slot = self.slots.get(&id).filter(|slot| slot.reader)?;
+        let ended = matches!(slot.read_end(), Some(Ok(()) | Err(ReadError::Reset(_))));
+        Some((slot.inbox.received, ended))
+    }
+
+    /// Ready when more can not arrive, or nobody reads it.
+    pub(in crate::spdy) fn poll_watch(&mut self, id: StreamId, cx: &mut Context<'_>) -> Poll<()> {
+        let over = self.loss().is_some();
+        match self.slots.get_mut(&id) {
+            Some(slot) if slot.reader && !over && slot.read_end().is_none() => {
+                slot.watch_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     pub(in crate::spdy) fn set_background(&mut self, id: StreamId, background: bool) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.background = background;
@@ -259,6 +278,9 @@ impl Core {
     pub(in crate::spdy) fn drop_reader(&mut self, id: StreamId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.reader = false;
+        if let Some(waker) = slot.watch_waker.take() {
+            waker.wake();
+        }
         slot.inbox.discard = true;
         slot.inbox.waker = None;
         let held = slot.inbox.clear();

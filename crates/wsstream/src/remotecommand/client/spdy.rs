@@ -1,0 +1,199 @@
+//! The client's side of a session over SPDY/3.1.
+//!
+//! Streams have an end each and no common order: a status may arrive before the last of the output does. A session is
+//! complete when the status is whole *and* the server has ended each output, by FIN or, as Go does when it is done, by a
+//! reset that follows the data. A connection that ends before is a loss.
+
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::{Either, select};
+use tokio::time::{sleep, timeout};
+use wsstream_proto::remotecommand::Request;
+use wsstream_proto::spdy::{GoAwayStatus, Headers};
+use wsstream_proto::status::is_complete_json;
+use wsstream_proto::stream_type::{STREAM_TYPE, StreamType};
+use wsstream_proto::subprotocol::Subprotocol;
+
+use super::Start;
+use super::process::{self, MAX_STATUS, Process};
+use super::streams::{OutputReader, ResizeSender, Stdin};
+use crate::client::{ConnectError, SpdyAccepted};
+use crate::connection::Stats;
+use crate::remotecommand::Outcome;
+use crate::remotecommand::wire::{Counts, WireReader, WireWriter};
+use crate::spdy::{Connection, Driver, End, ReadError, Side, Stream, StreamReader, Watch};
+
+/// How long a server may take to reply to the streams, as in client-go.
+const REPLY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to wait for the server to hang up once everything is there.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What moves a session.
+#[derive(Debug)]
+pub(super) struct Session {
+    subprotocol: Subprotocol,
+    status: StreamReader,
+    /// Of stdout and stderr.
+    outputs: [Option<Watch>; 2],
+    counts: Counts,
+    connection: Connection,
+    driver: Driver,
+}
+
+/// The streams of one command. Those that are not asked for are not there.
+struct Opened {
+    error: Stream,
+    stdin: Option<Stream>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+    resize: Option<Stream>,
+}
+
+/// Opens the streams and starts the session.
+pub(super) async fn open(start: &Start, accepted: SpdyAccepted) -> Result<Process, ConnectError> {
+    let subprotocol = accepted.protocol().clone();
+    let (connection, mut driver) = accepted
+        .open(|builder| builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone()));
+    let opening = timeout(REPLY_PATIENCE, Opened::open(&connection, &start.request, &subprotocol));
+    let opened = match select(pin!(opening), &mut driver).await {
+        Either::Left((Ok(opened), _)) => opened.map_err(ConnectError::Lost)?,
+        Either::Left((Err(_), _)) => {
+            let text = format!("the server did not take the streams within {REPLY_PATIENCE:?}");
+            return Err(ConnectError::Lost(text));
+        }
+        Either::Right((end, _)) => return Err(ConnectError::Lost(end.to_string())),
+    };
+    Ok(opened.into_process(subprotocol, connection, driver))
+}
+
+impl Opened {
+    /// Opens them in the order of client-go. All are taken before anything is sent: servers begin when all are there.
+    async fn open(connection: &Connection, request: &Request, protocol: &Subprotocol) -> Result<Self, String> {
+        let open = async |kind: StreamType| {
+            let headers = Headers::from_iter([(STREAM_TYPE, kind.name())]);
+            connection.open(&headers, false).await.map_err(|error| error.to_string())
+        };
+        let open_if = async |on: bool, kind| if on { open(kind).await.map(Some) } else { Ok(None) };
+        let mut opened = Self {
+            error: open(StreamType::Error).await?,
+            stdin: open_if(request.stdin, StreamType::Stdin).await?,
+            stdout: open_if(request.stdout, StreamType::Stdout).await?,
+            stderr: open_if(request.stderr && !request.tty, StreamType::Stderr).await?,
+            resize: open_if(request.tty && protocol.resize(), StreamType::Resize).await?,
+        };
+        let Self { error, stdin, stdout, stderr, resize } = &mut opened;
+        for stream in [Some(error), stdin.as_mut(), stdout.as_mut(), stderr.as_mut(), resize.as_mut()] {
+            if let Some(stream) = stream {
+                stream.replied().await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn into_process(self, subprotocol: Subprotocol, connection: Connection, driver: Driver) -> Process {
+        let counts = Counts::default();
+        // Nothing is ever sent to an output, nor on the error stream.
+        let reading = |stream: Stream| {
+            let (reader, mut writer) = stream.split();
+            let _ = writer.close();
+            reader
+        };
+        let output = |stream: Option<Stream>, kind| {
+            let reader = reading(stream?);
+            let watch = reader.watch();
+            Some((OutputReader(WireReader::stream(reader, &counts, kind)), watch))
+        };
+        let input = |stream: Option<Stream>, kind| {
+            Some(WireWriter::stream(stream?.split().1, &counts, kind))
+        };
+        let (stdout, stdout_watch) = output(self.stdout, StreamType::Stdout).unzip();
+        let (stderr, stderr_watch) = output(self.stderr, StreamType::Stderr).unzip();
+        Process {
+            stdin: input(self.stdin, StreamType::Stdin).map(Stdin::new),
+            stdout,
+            stderr,
+            resize: input(self.resize, StreamType::Resize).map(ResizeSender),
+            session: process::Session::Spdy(Session {
+                subprotocol,
+                status: reading(self.error),
+                outputs: [stdout_watch, stderr_watch],
+                counts,
+                connection,
+                driver,
+            }),
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn subprotocol(&self) -> &Subprotocol {
+        &self.subprotocol
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.counts.stats()
+    }
+
+    pub(super) async fn wait(self) -> Outcome {
+        let Self { subprotocol, mut status, outputs, counts, connection, driver } = self;
+        let json = subprotocol.json_status();
+        let mut raw = BytesMut::new();
+        let mut driver = pin!(driver);
+        let reading = read_status(&mut status, &mut raw, json);
+        let (end, said) = match select(&mut driver, pin!(reading)).await {
+            // What arrived before the end is still to be read.
+            Either::Left((end, reading)) => (end, reading.await),
+            Either::Right((said, _)) => (until_closed(&connection, &outputs, driver).await, said),
+        };
+        let mut stats = counts.stats();
+        for (channel, watch) in [(1, &outputs[0]), (2, &outputs[1])] {
+            // What has arrived can still be read.
+            if let (Some(received), Some(count)) =
+                (watch.as_ref().and_then(Watch::received), stats.received.get_mut(channel))
+            {
+                *count = received;
+            }
+        }
+        let whole = said && outputs.iter().flatten().all(|output| output.ended() != Some(false));
+        Outcome::judge_spdy(&raw, json, whole, &end, &stats)
+    }
+}
+
+/// Reads the error stream until it ends or holds a whole status. False: the connection ended before.
+async fn read_status(reader: &mut StreamReader, raw: &mut BytesMut, json: bool) -> bool {
+    loop {
+        match reader.chunk().await {
+            Ok(Some(chunk)) => raw.extend_from_slice(&chunk),
+            Ok(None) => return true,
+            // Go's servers end their error stream so, behind the status.
+            Err(error) => return matches!(error, ReadError::Reset(_)),
+        }
+        if raw.len() > MAX_STATUS || (json && is_complete_json(raw)) {
+            return true;
+        }
+    }
+}
+
+/// The status is there. Hangs up when the outputs have ended as well: some servers leave that to the client.
+async fn until_closed(
+    connection: &Connection,
+    outputs: &[Option<Watch>; 2],
+    mut driver: Pin<&mut Driver>,
+) -> End {
+    let outputs_end = async {
+        for output in outputs.iter().flatten() {
+            output.wait().await;
+        }
+    };
+    if let Either::Left((end, _)) = select(&mut driver, pin!(outputs_end)).await {
+        return end;
+    }
+    connection.shutdown(GoAwayStatus::OK);
+    match select(driver, pin!(sleep(CLOSE_PATIENCE))).await {
+        Either::Left((end, _)) => end,
+        Either::Right(_) => End::Closed { by: Side::Local, status: GoAwayStatus::OK },
+    }
+}

@@ -1,0 +1,116 @@
+//! Sessions over the channels of a WebSocket.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use futures_util::future::join;
+use tracing::debug;
+use wsstream_proto::channel::{ChannelId, ChannelMode};
+use wsstream_proto::remotecommand::Request;
+use wsstream_proto::status::ExitCode;
+use wsstream_proto::subprotocol::Subprotocol;
+use wsstream_proto::ws::{CloseCode, CloseReason};
+
+use super::session::{handle, status_message};
+use super::{Options, Report};
+use crate::connection::{Connection, Driver};
+use crate::remotecommand::streams::ResizePump;
+use crate::remotecommand::wire::{Gone, WireReader, WireWriter};
+use crate::remotecommand::{Disconnect, Failure, Input, Output, SessionEnd, Streams};
+use crate::server::Upgrade;
+
+/// The modes of the five channels.
+fn channels(request: &Request) -> [ChannelMode; 5] {
+    let when = |on, mode| if on { mode } else { ChannelMode::Ignore };
+    [
+        when(request.stdin, ChannelMode::Read),
+        when(request.stdout, ChannelMode::Write),
+        when(request.stderr && !request.tty, ChannelMode::Write),
+        ChannelMode::Write,
+        // Sizes may come without a terminal; they are dropped, so they hold nothing up.
+        when(request.tty, ChannelMode::Read),
+    ]
+}
+
+pub(super) async fn run<C, F>(upgrade: Upgrade, options: Options, request: Request, call: C) -> Report
+where
+    C: FnOnce(Request, Streams) -> F,
+    F: Future<Output = Result<ExitCode, Failure>>,
+{
+    let mut report = Report::new(upgrade.subprotocol().clone());
+    let opened = upgrade.open(|builder| {
+        let builder = builder.channels(channels(&request)).limits(options.limits).timeouts(options.timeouts);
+        match options.unsent_probe {
+            Some(probe) => builder.unsent_probe(Some(probe)),
+            None => builder,
+        }
+    });
+    match opened.await {
+        Ok((connection, driver)) => session(connection, driver, request, call, &mut report).await,
+        Err(error) => debug!(%error, "the client left before the session began"),
+    }
+    report
+}
+
+/// The session on an open connection.
+async fn session<C, F>(
+    connection: Connection,
+    driver: Driver,
+    request: Request,
+    call: C,
+    report: &mut Report,
+) where
+    C: FnOnce(Request, Streams) -> F,
+    F: Future<Output = Result<ExitCode, Failure>>,
+{
+    let mut streams = Streams::new(Disconnect::new(Gone::WebSocket(connection.disconnect())));
+    let reader = |on: bool, channel| on.then(|| connection.reader(channel)).flatten().map(WireReader::Channel);
+    let writer = |on: bool, channel| {
+        on.then(|| connection.writer(channel)).flatten().map(|writer| Output::new(WireWriter::Channel(writer)))
+    };
+    streams.stdin = reader(request.stdin, ChannelId::STDIN).map(Input::new);
+    streams.stdout = writer(request.stdout, ChannelId::STDOUT);
+    streams.stderr = writer(request.stderr, ChannelId::STDERR);
+    let mut sizes = None;
+    if let Some(reader) = reader(request.tty, ChannelId::RESIZE) {
+        let (pump, resizes) = ResizePump::new(reader);
+        (sizes, streams.resize) = (Some(pump), Some(resizes));
+    }
+
+    let subprotocol = report.subprotocol.clone();
+    let conversation = async {
+        ready(&connection, &request).await;
+        let result = handle(request, streams, sizes.as_mut(), call).await;
+        finish(&connection, &subprotocol, &result).await;
+        result
+    };
+    let (end, result) = join(driver, conversation).await;
+    report.result = Some(result);
+    report.end = Some(SessionEnd::WebSocket(end));
+    report.stats = connection.stats();
+    report.dropped_sizes = sizes.as_ref().map_or(0, ResizePump::dropped);
+}
+
+/// The empty message that tells the client that the session is ready, on the lowest channel that it reads.
+async fn ready(connection: &Connection, request: &Request) {
+    let channel = match (request.stdout, request.stderr && !request.tty) {
+        (true, _) => ChannelId::STDOUT,
+        (false, true) => ChannelId::STDERR,
+        (false, false) => ChannelId::ERROR,
+    };
+    if let Some(mut writer) = connection.writer(channel) {
+        // A client that is gone already is noticed by the handler.
+        let _ = writer.send(Bytes::new()).await;
+    }
+}
+
+/// The status, and Close behind it.
+async fn finish(connection: &Connection, subprotocol: &Subprotocol, result: &Result<ExitCode, Failure>) {
+    let message = status_message(subprotocol, result);
+    if let (Some(message), Some(mut writer)) = (message, connection.writer(ChannelId::ERROR))
+        && let Err(error) = writer.send(message).await
+    {
+        debug!(%error, "the status could not be sent");
+    }
+    connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
+}

@@ -1,0 +1,227 @@
+//! One stream of a command, whatever carries it: a channel of a WebSocket, or a SPDY stream.
+//!
+//! This is the only place where remote commands see the difference; everything above it has one surface.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wsstream_proto::channel::ChannelId;
+use wsstream_proto::stream_type::StreamType;
+
+use crate::connection::{self, ChannelReader, ChannelWriter, Stats};
+use crate::spdy::{self, StreamReader, StreamWriter};
+
+/// How many bytes went over the streams of a SPDY session. Stream ids say nothing about what a stream is for, so it is
+/// counted here, under the numbers of the channels.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Received and sent.
+    counts: [[AtomicU64; 5]; 2],
+    /// A writer whose owner has gone without a word.
+    left: Mutex<Option<StreamWriter>>,
+}
+
+impl Counts {
+    fn add(&self, way: usize, channel: ChannelId, bytes: usize) {
+        if let Some(count) = self.0.counts.get(way).and_then(|way| way.get(usize::from(channel.0))) {
+            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// What was read and sent so far.
+    pub(super) fn stats(&self) -> Stats {
+        let [received, sent] = &self.0.counts;
+        let load = |counts: &[AtomicU64; 5]| counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let mut stats = Stats::default();
+        (stats.received, stats.sent) = (load(received), load(sent));
+        stats
+    }
+}
+
+/// The channel that carries over WebSocket what `kind` is over SPDY.
+fn channel(kind: StreamType) -> ChannelId {
+    match kind {
+        StreamType::Stdin => ChannelId::STDIN,
+        StreamType::Stdout | StreamType::Data => ChannelId::STDOUT,
+        StreamType::Stderr => ChannelId::STDERR,
+        StreamType::Error => ChannelId::ERROR,
+        StreamType::Resize => ChannelId::RESIZE,
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(super) enum WireReader {
+    Channel(ChannelReader),
+    Stream(StreamReader, Counts, ChannelId),
+}
+
+impl WireReader {
+    /// Of a SPDY stream that carries `kind`.
+    pub(super) fn stream(reader: StreamReader, counts: &Counts, kind: StreamType) -> Self {
+        Self::Stream(reader, counts.clone(), channel(kind))
+    }
+
+    /// The next bytes, never empty, or `None` at their end. Cancel-safe.
+    pub(super) async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Channel(reader) => Ok(reader.chunk().await?),
+            Self::Stream(reader, counts, channel) => {
+                let chunk = reader.chunk().await?;
+                counts.add(0, *channel, chunk.as_ref().map_or(0, Bytes::len));
+                Ok(chunk)
+            }
+        }
+    }
+}
+
+impl AsyncRead for WireReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Channel(reader) => Pin::new(reader).poll_read(cx, buf),
+            Self::Stream(reader, counts, channel) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(reader).poll_read(cx, buf))?;
+                counts.add(0, *channel, buf.filled().len() - before);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub(super) enum WireWriter {
+    Channel(ChannelWriter),
+    Stream(StreamWriter, Counts, ChannelId),
+}
+
+impl WireWriter {
+    /// Of a SPDY stream that carries `kind`.
+    pub(super) fn stream(writer: StreamWriter, counts: &Counts, kind: StreamType) -> Self {
+        Self::Stream(writer, counts.clone(), channel(kind))
+    }
+
+    /// Sends `data`, which is not empty: as one message, or in frames. Cancel-safe: whole or not at all.
+    pub(super) async fn send(&mut self, data: Bytes) -> io::Result<()> {
+        match self {
+            Self::Channel(writer) => Ok(writer.send(data).await?),
+            Self::Stream(writer, counts, channel) => {
+                let length = data.len();
+                writer.send(data).await?;
+                counts.add(1, *channel, length);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says nothing any more. A SPDY stream stays open until the session ends: a reset would be an end of input to Go's
+    /// servers, so that a copy that failed half-way would pass for a whole one.
+    pub(super) fn leave(self) {
+        if let Self::Stream(writer, counts, _) = self {
+            *counts.0.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        }
+    }
+
+    /// Ends a SPDY stream behind what was sent, and is nothing on a channel: servers send no CLOSE.
+    pub(super) fn finish(&mut self) {
+        if let Self::Stream(writer, ..) = self {
+            // A stream that is over needs no end.
+            let _ = writer.close();
+        }
+    }
+
+    /// Says that nothing follows what was sent, where the wire can: CLOSE (a client's, from v5 on) or FIN.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        match self {
+            Self::Channel(writer) => Ok(writer.close()?),
+            Self::Stream(writer, ..) => Ok(writer.close()?),
+        }
+    }
+}
+
+impl AsyncWrite for WireWriter {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Channel(writer) => Pin::new(writer).poll_write(cx, data),
+            Self::Stream(writer, counts, channel) => {
+                let written = ready!(Pin::new(writer).poll_write(cx, data))?;
+                counts.add(1, *channel, written);
+                Poll::Ready(Ok(written))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Channel(writer) => Pin::new(writer).poll_flush(cx),
+            Self::Stream(writer, ..) => Pin::new(writer).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Channel(writer) => Pin::new(writer).poll_shutdown(cx),
+            Self::Stream(writer, ..) => Pin::new(writer).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Tells when the peer has left.
+#[derive(Debug, Clone)]
+pub(super) enum Gone {
+    WebSocket(connection::Disconnect),
+    Spdy(spdy::Disconnect),
+}
+
+impl Gone {
+    pub(super) async fn wait(&self) -> SessionEnd {
+        match self {
+            Self::WebSocket(gone) => SessionEnd::WebSocket(gone.wait().await),
+            Self::Spdy(gone) => SessionEnd::Spdy(gone.wait().await),
+        }
+    }
+}
+
+/// How the connection of a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// A WebSocket connection.
+    WebSocket(connection::End),
+    /// A SPDY connection.
+    Spdy(spdy::End),
+}
+
+impl SessionEnd {
+    /// Whether both sides were done, as opposed to a connection that was lost.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::WebSocket(end) => matches!(end, connection::End::Closed { .. }),
+            Self::Spdy(end) => matches!(end, spdy::End::Closed { .. }),
+        }
+    }
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WebSocket(end) => end.fmt(f),
+            Self::Spdy(end) => end.fmt(f),
+        }
+    }
+}
