@@ -63,6 +63,12 @@ impl PortStream {
         matches!(self.reader.from, Source::Stream(_))
     }
 
+    /// One stream of the two directions that [`split`](Self::split) gave.
+    #[must_use]
+    pub fn join(reader: PortReader, writer: PortWriter) -> Self {
+        Self { reader, writer }
+    }
+
     /// The two directions, to be used at the same time.
     #[must_use]
     pub fn split(self) -> (PortReader, PortWriter) {

@@ -36,6 +36,7 @@ pub(crate) async fn serve(
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
             let handle = handle.clone();
             let service = service_fn(move |request| {
                 let answer = handle(request);

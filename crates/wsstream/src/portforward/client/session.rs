@@ -112,6 +112,15 @@ impl Forward {
         }
     }
 
+    /// What went over the session so far and waits in it; `None` over channels.
+    #[must_use]
+    pub fn stats(&self) -> Option<spdy::Stats> {
+        match &self.carrier {
+            Carrier::Channels { .. } => None,
+            Carrier::Streams { connection, .. } => Some(connection.stats()),
+        }
+    }
+
     /// Waits until the server has ended the session, or it is lost; not for this side's own shutdown. Cancel-safe.
     pub async fn disconnected(&self) -> SessionEnd {
         match &self.carrier {
