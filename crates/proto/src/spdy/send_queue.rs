@@ -4,14 +4,18 @@
 //! megabyte. Streams take turns, one frame each, so that none starves the others. What ends a stream stands behind
 //! its data, and GOAWAY behind everything.
 
+mod parts;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::StreamId;
 use super::frame::{self, Encoded};
-use super::limits::MAX_DATA_SENT;
-use super::{ResetStatus, StreamId};
+use parts::{Piece, Staged, Waiting, What};
+
+pub(super) use parts::End;
 
 /// How much data is cut into frames ahead of the wire: enough for one writev, and little enough that a stream that
 /// begins to send does not wait.
@@ -26,109 +30,6 @@ const GATHER_BELOW: usize = 1024;
 
 /// The most that small payloads are gathered to.
 const GATHER_LIMIT: usize = 4096;
-
-/// A frame in its place on the way to the wire.
-#[derive(Debug)]
-struct Staged {
-    head: Encoded,
-    payload: Bytes,
-    /// How much the wire has taken.
-    sent: usize,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    Control,
-    /// A control frame that the peer has caused.
-    Answer,
-    /// A PING that answers one of the peer's.
-    Echo,
-    /// DATA, or RST_STREAM behind it.
-    Stream(StreamId),
-    GoAway,
-}
-
-impl Staged {
-    fn new(head: Encoded, payload: Bytes, what: What) -> Self {
-        Self { head, payload, sent: 0, what }
-    }
-
-    fn left(&self) -> usize {
-        self.head.as_slice().len() + self.payload.len() - self.sent
-    }
-
-    /// What is left of the head and of the payload.
-    fn slices(&self) -> [&[u8]; 2] {
-        let head = self.head.as_slice();
-        let payload = self.payload.get(self.sent.saturating_sub(head.len())..);
-        [head.get(self.sent..).unwrap_or_default(), payload.unwrap_or_default()]
-    }
-
-    /// Whether it goes before data.
-    const fn is_control(&self) -> bool {
-        matches!(self.what, What::Control | What::Answer | What::Echo)
-    }
-
-    const fn is_answer(&self) -> bool {
-        matches!(self.what, What::Answer | What::Echo)
-    }
-}
-
-/// Bytes of a stream that are not cut into frames yet.
-#[derive(Debug)]
-enum Piece {
-    Whole(Bytes),
-    Gathered(BytesMut),
-}
-
-impl Piece {
-    fn split(&mut self) -> Bytes {
-        match self {
-            Self::Whole(bytes) => bytes.split_to(bytes.len().min(MAX_DATA_SENT)),
-            Self::Gathered(bytes) => bytes.split().freeze(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_empty(),
-            Self::Gathered(bytes) => bytes.is_empty(),
-        }
-    }
-}
-
-/// What stands behind the data of a stream.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum End {
-    Fin,
-    Reset(ResetStatus),
-    /// The reset came before the FIN had left. Both go: what was finished must not look cut off.
-    FinThenReset(ResetStatus),
-}
-
-/// One stream that has something to send.
-#[derive(Debug, Default)]
-struct Waiting {
-    pieces: VecDeque<Piece>,
-    end: Option<End>,
-    /// Payload that the wire has not taken, staged or not.
-    unsent: usize,
-    /// Frames of it that are staged.
-    staged: usize,
-    /// Nothing goes before SYN_REPLY.
-    held: bool,
-    /// It stands in `turns`.
-    in_turn: bool,
-    /// The session has forgotten the stream.
-    orphan: bool,
-}
-
-impl Waiting {
-    fn has_more(&self) -> bool {
-        !self.pieces.is_empty() || self.end.is_some()
-    }
-}
 
 /// Frames on their way out.
 ///
