@@ -13,6 +13,8 @@
 #![allow(clippy::type_complexity, reason = "rows of tables are tuples")]
 
 mod common;
+#[path = "common/shell.rs"]
+mod shell;
 #[path = "common/web.rs"]
 mod web;
 
@@ -20,7 +22,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use common::soon;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use shell::{message, run};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use web::exec_server;
@@ -36,36 +39,6 @@ use wsstream_testing::http::Upgrade;
 async fn start(address: SocketAddr, start: Start) -> Result<Process, ConnectError> {
     let endpoint = format!("http://{address}/api/v1/namespaces/default/pods/p/exec").parse().unwrap();
     soon(start.connect(TcpStream::connect(address).await.unwrap(), start.request(&endpoint).unwrap())).await
-}
-
-/// A shell of few words: `cat N` copies N bytes of input, or all; `exit N`; `fail`; `panic`; `both`.
-async fn run(request: Request, mut streams: Streams) -> Result<ExitCode, Failure> {
-    let words: Vec<&str> = request.command.iter().map(String::as_str).collect();
-    match words[..] {
-        ["cat", n] => {
-            let stdin = streams.stdin.take().unwrap();
-            let mut stdin = stdin.take(n.parse().unwrap());
-            tokio::io::copy(&mut stdin, streams.stdout.as_mut().unwrap()).await.map_err(Failure::internal)?;
-            Ok(ExitCode(0))
-        }
-        ["both"] => {
-            let (mut stdout, mut stderr) = (streams.stdout.take().unwrap(), streams.stderr.take().unwrap());
-            let data = common::pattern(300_000);
-            let (one, two) = tokio::join!(stdout.write_all(&data), stderr.write_all(&data[1..]));
-            one.and(two).map_err(Failure::internal)?;
-            Ok(ExitCode(7))
-        }
-        ["exit", n] => Ok(ExitCode(n.parse().unwrap())),
-        ["fail"] => Err(Failure::internal("no such file")),
-        _ => panic!("the handler panics, as it should"),
-    }
-}
-
-fn message(outcome: &Outcome) -> &str {
-    match outcome {
-        Outcome::Failed(status) => &status.message,
-        other => panic!("no failure: {other:?}"),
-    }
 }
 
 #[tokio::test]
@@ -134,7 +107,7 @@ async fn the_client_offers_v5_and_then_v4() {
     assert_eq!(process.subprotocol(), &Subprotocol::V5);
     let mut stdout = process.stdout.take().unwrap();
     let waiting = tokio::spawn(process.wait());
-    assert_eq!(soon(stdout.chunk()).await, Ok(None));
+    assert_eq!(soon(stdout.chunk()).await.unwrap(), None);
     assert_eq!(soon(waiting).await.unwrap(), Outcome::Exited(ExitCode(3)));
     soon(reports.recv()).await.unwrap();
     // A name that this server does not know comes first and is passed over.

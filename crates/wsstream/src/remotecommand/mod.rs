@@ -26,9 +26,9 @@ pub use handler::{Attacher, Executor};
 pub use outcome::{LostSession, LostWhy, Outcome};
 #[cfg(feature = "server")]
 pub use streams::{Disconnect, Input, Output, Resizes, Streams};
+pub use wire::SessionEnd;
 pub use wsstream_proto::remotecommand::{Request, RequestError, Spelling};
 pub use wsstream_proto::status::ExitCode;
-pub use wire::SessionEnd;
 pub use wsstream_proto::terminal_size::TerminalSize;
 
 /// Why a command could not be run or attached to; the client is told by a Failure status. It is not for a command that

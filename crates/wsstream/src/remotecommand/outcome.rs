@@ -113,7 +113,13 @@ impl Outcome {
     /// Judges a SPDY session. `whole`: the error stream and all outputs were ended by the server.
     ///
     /// A failure is believed when it is whole, a code only together with all of the output.
-    pub(super) fn judge_spdy(raw: &[u8], json_status: bool, whole: bool, end: &spdy::End, stats: &Stats) -> Self {
+    pub(super) fn judge_spdy(
+        raw: &[u8],
+        json_status: bool,
+        whole: bool,
+        end: &spdy::End,
+        stats: &Stats,
+    ) -> Self {
         let broken = || {
             Self::lost(
                 match end {

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use wsstream_proto::channel::ChannelId;
 use wsstream_proto::stream_type::StreamType;
 
 use crate::connection::{self, ChannelReader, ChannelWriter, Stats};
-use crate::spdy::{self, StreamReader, StreamWriter};
+use crate::spdy::{self, ReadError, StreamReader, StreamWriter};
 
 /// How many bytes went over the streams of a SPDY session. Stream ids say nothing about what a stream is for, so it is
 /// counted here, under the numbers of the channels.
@@ -26,6 +26,8 @@ pub(super) struct Counts(Arc<Shared>);
 struct Shared {
     /// Received and sent.
     counts: [[AtomicU64; 5]; 2],
+    /// A reader found that the connection was over before its stream was.
+    cut: AtomicBool,
     /// A writer whose owner has gone without a word.
     left: Mutex<Option<StreamWriter>>,
 }
@@ -37,10 +39,23 @@ impl Counts {
         }
     }
 
+    /// Whether a reader has found its stream cut.
+    pub(super) fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+
+    /// Notes why a stream could not be read any further. A reset that the peer sent is an end of sorts.
+    fn note(&self, error: &ReadError) {
+        if !matches!(error, ReadError::Reset(_)) {
+            self.0.cut.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// What was read and sent so far.
     pub(super) fn stats(&self) -> Stats {
         let [received, sent] = &self.0.counts;
-        let load = |counts: &[AtomicU64; 5]| counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let load =
+            |counts: &[AtomicU64; 5]| counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let mut stats = Stats::default();
         (stats.received, stats.sent) = (load(received), load(sent));
         stats
@@ -76,7 +91,7 @@ impl WireReader {
         match self {
             Self::Channel(reader) => Ok(reader.chunk().await?),
             Self::Stream(reader, counts, channel) => {
-                let chunk = reader.chunk().await?;
+                let chunk = reader.chunk().await.inspect_err(|error| counts.note(error))?;
                 counts.add(0, *channel, chunk.as_ref().map_or(0, Bytes::len));
                 Ok(chunk)
             }
@@ -85,16 +100,19 @@ impl WireReader {
 }
 
 impl AsyncRead for WireReader {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Channel(reader) => Pin::new(reader).poll_read(cx, buf),
             Self::Stream(reader, counts, channel) => {
                 let before = buf.filled().len();
-                ready!(Pin::new(reader).poll_read(cx, buf))?;
+                if let Err(error) = ready!(Pin::new(reader).poll_read(cx, buf)) {
+                    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+                        counts.note(error);
+                    } else {
+                        counts.0.cut.store(true, Ordering::Relaxed);
+                    }
+                    return Poll::Ready(Err(error));
+                }
                 counts.add(0, *channel, buf.filled().len() - before);
                 Poll::Ready(Ok(()))
             }

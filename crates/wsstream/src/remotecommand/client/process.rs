@@ -129,4 +129,3 @@ async fn collect(reader: Option<OutputReader>) -> Bytes {
     }
     all.freeze()
 }
-

@@ -55,23 +55,28 @@ struct Opened {
 /// Opens the streams and starts the session.
 pub(super) async fn open(start: &Start, accepted: SpdyAccepted) -> Result<Process, ConnectError> {
     let subprotocol = accepted.protocol().clone();
-    let (connection, mut driver) = accepted
-        .open(|builder| builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone()));
+    let (connection, mut driver) =
+        accepted.open(|builder| builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone()));
     let opening = timeout(REPLY_PATIENCE, Opened::open(&connection, &start.request, &subprotocol));
     let opened = match select(pin!(opening), &mut driver).await {
-        Either::Left((Ok(opened), _)) => opened.map_err(ConnectError::Lost)?,
-        Either::Left((Err(_), _)) => {
-            let text = format!("the server did not take the streams within {REPLY_PATIENCE:?}");
-            return Err(ConnectError::Lost(text));
-        }
-        Either::Right((end, _)) => return Err(ConnectError::Lost(end.to_string())),
+        Either::Left((opened, _)) => opened,
+        // A short command may be over by now, and its streams were taken all the same.
+        Either::Right((_, opening)) => opening.await,
     };
+    let opened = opened.map_err(|_| {
+        ConnectError::Lost(format!("the server did not take the streams within {REPLY_PATIENCE:?}"))
+    })?;
+    let opened = opened.map_err(ConnectError::Lost)?;
     Ok(opened.into_process(subprotocol, connection, driver))
 }
 
 impl Opened {
     /// Opens them in the order of client-go. All are taken before anything is sent: servers begin when all are there.
-    async fn open(connection: &Connection, request: &Request, protocol: &Subprotocol) -> Result<Self, String> {
+    async fn open(
+        connection: &Connection,
+        request: &Request,
+        protocol: &Subprotocol,
+    ) -> Result<Self, String> {
         let open = async |kind: StreamType| {
             let headers = Headers::from_iter([(STREAM_TYPE, kind.name())]);
             connection.open(&headers, false).await.map_err(|error| error.to_string())
@@ -106,9 +111,7 @@ impl Opened {
             let watch = reader.watch();
             Some((OutputReader(WireReader::stream(reader, &counts, kind)), watch))
         };
-        let input = |stream: Option<Stream>, kind| {
-            Some(WireWriter::stream(stream?.split().1, &counts, kind))
-        };
+        let input = |stream: Option<Stream>, kind| Some(WireWriter::stream(stream?.split().1, &counts, kind));
         let (stdout, stdout_watch) = output(self.stdout, StreamType::Stdout).unzip();
         let (stderr, stderr_watch) = output(self.stderr, StreamType::Stderr).unzip();
         Process {
@@ -157,7 +160,9 @@ impl Session {
                 *count = received;
             }
         }
-        let whole = said && outputs.iter().flatten().all(|output| output.ended() != Some(false));
+        // A reader that was dropped wanted no more; one that found its stream cut has said so.
+        let ended = outputs.iter().flatten().all(|output| output.ended() != Some(false));
+        let whole = said && ended && !counts.is_cut();
         Outcome::judge_spdy(&raw, json, whole, &end, &stats)
     }
 }

@@ -141,4 +141,3 @@ async fn patiently<D: Future<Output = End> + Unpin>(
         }
     }
 }
-

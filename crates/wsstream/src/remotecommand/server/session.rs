@@ -55,10 +55,7 @@ async fn beside<T>(work: impl Future<Output = T>, aside: impl Future<Output = ()
 }
 
 /// What the error stream says about `result`: nothing about a success before v4.
-pub(super) fn status_message(
-    subprotocol: &Subprotocol,
-    result: &Result<ExitCode, Failure>,
-) -> Option<Bytes> {
+pub(super) fn status_message(subprotocol: &Subprotocol, result: &Result<ExitCode, Failure>) -> Option<Bytes> {
     let status = match result {
         Ok(code) => Status::exit(*code, format_args!("command terminated with exit code {code}")),
         Err(failure) => failure.as_status().clone(),

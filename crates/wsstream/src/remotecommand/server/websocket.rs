@@ -53,20 +53,18 @@ where
 }
 
 /// The session on an open connection.
-async fn session<C, F>(
-    connection: Connection,
-    driver: Driver,
-    request: Request,
-    call: C,
-    report: &mut Report,
-) where
+async fn session<C, F>(connection: Connection, driver: Driver, request: Request, call: C, report: &mut Report)
+where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
     let mut streams = Streams::new(Disconnect::new(Gone::WebSocket(connection.disconnect())));
-    let reader = |on: bool, channel| on.then(|| connection.reader(channel)).flatten().map(WireReader::Channel);
+    let reader =
+        |on: bool, channel| on.then(|| connection.reader(channel)).flatten().map(WireReader::Channel);
     let writer = |on: bool, channel| {
-        on.then(|| connection.writer(channel)).flatten().map(|writer| Output::new(WireWriter::Channel(writer)))
+        on.then(|| connection.writer(channel))
+            .flatten()
+            .map(|writer| Output::new(WireWriter::Channel(writer)))
     };
     streams.stdin = reader(request.stdin, ChannelId::STDIN).map(Input::new);
     streams.stdout = writer(request.stdout, ChannelId::STDOUT);
