@@ -13,7 +13,10 @@ pub fn run(workspace: &Workspace, totals: &mut Totals) {
     totals.case("miri: wsstream-proto", || match capture(&mut nightly(&["miri", "--version"])) {
         Ok(version) => {
             println!("{}", version.trim());
-            show(nightly(&["miri", "test", "--package", "wsstream-proto"]).current_dir(&workspace.root))
+            show(
+                nightly(&["miri", "test", "--package", "wsstream-proto", "--no-fail-fast"])
+                    .current_dir(&workspace.root),
+            )
         }
         // A component of a toolchain that nobody needs otherwise: a skip everywhere, as with wasm.
         Err(_) => Outcome::Skipped(
