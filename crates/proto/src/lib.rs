@@ -1,11 +1,11 @@
 //! What the bytes of Kubernetes' streaming protocols mean, without doing any IO.
 //!
 //! This crate holds the rules: [subprotocols](subprotocol) and their negotiation, [WebSocket frames](ws)
-//! (RFC 6455), [channels](channel) and the [state machine of one connection](connection), the
-//! [`Status`](status::Status) that ends a remote command, [terminal sizes](terminal_size) and
-//! [request parameters](remotecommand). It opens no socket, starts no task, reads no clock and writes no
-//! log, so the same code serves an async server, a browser and a fuzz target. The crate `wsstream` moves
-//! the bytes.
+//! (RFC 6455), [channels](channel) and the [state machine of one connection](connection), [SPDY](spdy), the
+//! [`Status`](status::Status) that ends a remote command, [terminal sizes](terminal_size) and the parameters of
+//! [exec and attach](remotecommand) and of [port-forward](portforward). It opens no socket, starts no task, reads
+//! no clock and writes no log, so the same code serves an async server, a browser and a fuzz target. The crate
+//! `wsstream` moves the bytes.
 //!
 //! # Panics
 //!
