@@ -275,18 +275,43 @@ async fn no_method_gets_past_the_token_on_any_path() {
 
 /// kubectl tries GET with a WebSocket, then POST with SPDY, and prints the message of the latter.
 #[tokio::test]
-async fn port_forward_is_said_not_to_be_served() {
+async fn port_forward_says_what_is_wrong_whatever_the_wire() {
     let server = server().await;
-    for (method, upgrade) in [(Method::GET, "websocket"), (Method::POST, "SPDY/3.1"), (Method::POST, "")] {
-        let request = |pod: &str| {
-            let request = server.request(method.clone(), &format!("{PODS}/{pod}/portforward?ports=80"));
-            if upgrade.is_empty() {
-                return request;
-            }
-            request.header("connection", "Upgrade").header("upgrade", upgrade)
-        };
-        let message = server.answer(request("host")).await.failure(501, "NotImplemented");
-        assert_eq!(message, "this server does not serve port-forward yet");
-        server.answer(request("nope")).await.failure(404, "NotFound");
+    let request = |pod: &str, method: &Method, upgrade: &str| {
+        let request = server.request(method.clone(), &format!("{PODS}/{pod}/portforward"));
+        if upgrade.is_empty() {
+            return request;
+        }
+        request.header("connection", "Upgrade").header("upgrade", upgrade)
+    };
+    let wires = [
+        (Method::GET, "websocket", "Sec-WebSocket-Version"),
+        (Method::POST, "SPDY/3.1", "X-Stream-Protocol-Version"),
+        (Method::POST, "", "Upgrade request required"),
+        (Method::GET, "h2c", "this server takes WebSocket and SPDY/3.1"),
+    ];
+    for (method, upgrade, part) in &wires {
+        let message = server.answer(request("host", method, upgrade)).await.failure(400, "BadRequest");
+        assert!(message.contains(part), "{message}");
+        server.answer(request("nope", method, upgrade)).await.failure(404, "NotFound");
+    }
+    // SPDY without a version in common: upstream's 403, with what would have been taken.
+    let spdy = request("host", &Method::POST, "SPDY/3.1").header("x-stream-protocol-version", "v9, v8");
+    let answer = server.answer(spdy).await;
+    assert_eq!(answer.headers["x-accepted-stream-protocol-versions"], "portforward.k8s.io");
+    assert!(answer.failure(403, "Forbidden").contains("portforward.k8s.io"));
+    // Channels name their ports in the URL.
+    let channels = |query: &str| {
+        request("host", &Method::GET, "websocket")
+            .uri(format!("{PODS}/host/portforward{query}"))
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", wsstream_testing::http::KEY)
+            .header("sec-websocket-protocol", "v5.channel.k8s.io,v4.channel.k8s.io")
+    };
+    for (query, part) in
+        [("", "\"ports\" is required"), ("?ports=", "cannot be empty"), ("?ports=80,x", "\"x\" as a port")]
+    {
+        let message = server.answer(channels(query)).await.failure(400, "BadRequest");
+        assert!(message.contains(part), "{message}");
     }
 }

@@ -39,7 +39,7 @@ async fn discovery_is_what_kubectl_asks_for() {
     let resources = server.get("/api/v1?timeout=32s").await.json();
     assert_eq!((&resources["kind"], &resources["groupVersion"]), (&json!("APIResourceList"), &json!("v1")));
     let names: Vec<_> = resources["resources"].as_array().unwrap().iter().map(|r| &r["name"]).collect();
-    assert_eq!(names, ["namespaces", "pods", "pods/attach", "pods/exec", "pods/log"]);
+    assert_eq!(names, ["namespaces", "pods", "pods/attach", "pods/exec", "pods/log", "pods/portforward"]);
     // What is listed is what is served: kubectl offers these verbs to its user.
     assert_eq!(resources["resources"][1]["verbs"], json!(["get", "list", "watch"]));
 

@@ -57,6 +57,7 @@ pub(crate) async fn v1() -> Response {
             subresource("pods/attach", "PodAttachOptions", &["create", "get"]),
             subresource("pods/exec", "PodExecOptions", &["create", "get"]),
             subresource("pods/log", "Pod", &["get"]),
+            subresource("pods/portforward", "PodPortForwardOptions", &["create", "get"]),
         ],
     }))
 }

@@ -25,10 +25,10 @@ use std::sync::Arc;
 use wsstream::{
     proto::{
         status::Status,
-        subprotocol::{REMOTECOMMAND, Subprotocol},
+        subprotocol::{REMOTECOMMAND, SPDY_UPGRADE, Subprotocol},
     },
     remotecommand::{self, Attacher, Executor, ExitCode, Failure, Streams, server},
-    upgrade::is_websocket,
+    upgrade::{is_spdy, is_websocket},
 };
 
 pub(crate) async fn exec(
@@ -61,15 +61,6 @@ pub(crate) async fn attach(
     let attacher = InTarget { target: container.target, sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(async move { attach.serve(attacher).await }));
     Ok(response)
-}
-
-/// A path of its own for a client's sake: kubectl prints this message, and of an unknown path only that it is unknown.
-pub(crate) async fn portforward(State(api): State<Api>, path: Names<(String, String)>) -> Refusal {
-    let found = names(path).and_then(|(namespace, name)| find_pod(&api, &namespace, &name));
-    match found {
-        Ok(_) => Status::failure(501, "NotImplemented", "this server does not serve port-forward yet").into(),
-        Err(refusal) => refusal,
-    }
 }
 
 /// Everything that can be wrong before the upgrade is looked at.
@@ -129,9 +120,9 @@ pub(crate) fn find_container<'a>(pod: &'a Pod, asked: Option<&str>) -> Result<&'
     }
 }
 
-/// A plain request and one for another protocol than WebSocket get an answer that says what to send instead.
+/// A plain request and one for another protocol get an answer that says what to send instead.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    if is_websocket(headers) {
+    if is_websocket(headers) || is_spdy(headers) {
         return Ok(());
     }
     let Some(upgrade) = headers.get(header::UPGRADE) else {
@@ -139,14 +130,15 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
     };
     let names: Vec<_> = REMOTECOMMAND.iter().map(Subprotocol::name).filter(|name| !name.is_empty()).collect();
     Err(Refusal::bad_request(format!(
-        "cannot upgrade to {:?}: this server takes `Connection: Upgrade`, `Upgrade: websocket` with one of the \
-         subprotocols {} (kubectl 1.30 and later, unless KUBECTL_REMOTE_COMMAND_WEBSOCKETS is false)",
+        "cannot upgrade to {:?}: this server takes `Connection: Upgrade` with `Upgrade: websocket` or `Upgrade: {}`, and \
+         the protocols {}",
         upgrade.to_str().unwrap_or("?"),
+        SPDY_UPGRADE,
         names.join(", ")
     )))
 }
 
-const SHUTTING_DOWN: &str = "the server is shutting down";
+pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// A target with the end of the server in view.
 struct InTarget {

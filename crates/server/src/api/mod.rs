@@ -1,4 +1,4 @@
-//! The part of the Kubernetes API that stock clients need for exec, attach and logs, as an axum [`Router`].
+//! The part of the Kubernetes API that stock clients need for exec, attach, logs and port-forward, as an axum [`Router`].
 //!
 //! Every error on every path is a `Status` in JSON, whatever the method. Everything but `/healthz`, `/livez` and
 //! `/readyz` is authenticated, unknown paths included, so that an outsider learns nothing from a 404.
@@ -10,6 +10,7 @@ mod exec;
 mod log;
 mod object;
 mod pods;
+mod portforward;
 mod query;
 mod selector;
 mod session;
@@ -19,7 +20,7 @@ mod watch;
 
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, auth::Authenticator};
+use crate::{Limits, Pods, auth::Authenticator, pod::Ports};
 use answer::Refusal;
 use axum::{
     Router,
@@ -29,7 +30,7 @@ use axum::{
     routing::{any, get},
 };
 use std::{fmt, net::SocketAddr, sync::Arc};
-use wsstream::{proto::status::Status, remotecommand::server::Options};
+use wsstream::{portforward::server as forward, proto::status::Status, remotecommand::server::Options};
 
 /// The API of a set of pods. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ struct Shared {
     sessions: Sessions,
     /// One for all sessions, because of the memory budget in it.
     options: Options,
+    /// The same for port-forward.
+    forward: forward::Options,
 }
 
 /// The address a request came from: put it into the request's extensions for the log lines of its session.
@@ -63,8 +66,11 @@ impl Api {
         options.timeouts.ping_interval = limits.ping_interval;
         options.timeouts.dead_peer = limits.dead_peer;
         options.timeouts.idle = limits.idle;
+        let mut forward = forward::Options::default();
+        forward.limits = options.limits.clone();
+        forward.timeouts = options.timeouts.clone();
         let sessions = Sessions::new(limits);
-        let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options };
+        let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options, forward };
         Self { shared: Arc::new(shared) }
     }
 
@@ -80,6 +86,12 @@ impl Api {
 
     fn session_options(&self) -> Options {
         self.shared.options.clone()
+    }
+
+    fn forward_options(&self, ports: &Ports) -> forward::Options {
+        let mut options = self.shared.forward.clone();
+        options.errors = ports.errors;
+        options
     }
 
     /// The routes. They begin with `/api`, `/apis` and `/version`; the fallback answers 404 with a Status.
@@ -105,7 +117,7 @@ impl Api {
             .route("/api/v1/namespaces/{namespace}/pods/{pod}/attach", get(exec::attach).post(exec::attach))
             .route(
                 "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
-                get(exec::portforward).post(exec::portforward),
+                get(portforward::portforward).post(portforward::portforward),
             )
             .fallback(any(|| async { Refusal::no_such_resource() }))
             .method_not_allowed_fallback(method_not_allowed)

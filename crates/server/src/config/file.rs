@@ -1,6 +1,6 @@
 //! The configuration file as it is typed. Each error names the line that has to be changed.
 
-use super::{Config, ConfigError, ContainerSpec, Kind, PodSpec, spec};
+use super::{Config, ConfigError, ContainerSpec, Kind, PodSpec, forward, spec};
 use crate::{
     duration,
     target::{Background, Restart},
@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use toml::Spanned;
+use wsstream::portforward::{Route, server::Errors};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +43,14 @@ struct RawServer {
     ping_interval: Option<Spanned<String>>,
     dead_peer_timeout: Option<Spanned<String>>,
     idle_timeout: Option<Spanned<String>>,
+    port_forward_errors: Option<RawErrors>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum RawErrors {
+    Reset,
+    Report,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -67,6 +76,11 @@ struct RawPod {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     container: Vec<Spanned<RawContainer>>,
+    /// `"any"`, `"none"`, or a list.
+    forward_ports: Option<Spanned<String>>,
+    /// From ports to targets.
+    #[serde(default)]
+    forward: BTreeMap<String, Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +187,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     config.kubeconfig = raw.server.kubeconfig.map(|path| source.resolve(path));
     for pod in raw.pod {
         let span = pod.span();
-        config.pods.push(read_pod(pod.into_inner(), &source));
+        config.pods.push(read_pod(pod.into_inner(), &source)?);
         let checked = config.pods.last().map_or(Ok(()), PodSpec::check);
         checked.map_err(|error| source.error(span.clone(), error.to_string()))?;
         spec::check_unique(&config.pods).map_err(|error| source.error(span, error.to_string()))?;
@@ -194,6 +208,10 @@ fn policies(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Re
     source.set("ping_interval", raw.ping_interval.take(), clock, &mut limits.ping_interval)?;
     source.set("dead_peer_timeout", raw.dead_peer_timeout.take(), clock, &mut limits.dead_peer)?;
     source.set("idle_timeout", raw.idle_timeout.take(), clock, &mut limits.idle)?;
+    config.forward_errors = match raw.port_forward_errors {
+        None | Some(RawErrors::Reset) => Errors::Reset,
+        Some(RawErrors::Report) => Errors::Report,
+    };
     session.background = match raw.background {
         None | Some(RawBackground::Keep) => Background::Keep,
         Some(RawBackground::Kill) => Background::Kill,
@@ -201,12 +219,24 @@ fn policies(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Re
     Ok(())
 }
 
-fn read_pod(raw: RawPod, source: &Source<'_>) -> PodSpec {
+fn read_pod(raw: RawPod, source: &Source<'_>) -> Result<PodSpec, ConfigError> {
     let mut pod = PodSpec::new(raw.name);
     if let Some(namespace) = raw.namespace {
         pod.namespace = namespace;
     }
     pod.labels = raw.labels;
+    source.set("forward_ports", raw.forward_ports, str::parse, &mut pod.forward.ports)?;
+    for (port, target) in raw.forward {
+        let span = target.span();
+        let fault = |fault| source.error(span.clone(), format!("forward: {fault}"));
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let port = port.ok_or_else(|| fault("the left side must be a port, 1 to 65535".to_owned()))?;
+        let route = match forward::parse_route(target.get_ref()).map_err(fault)? {
+            Route::Unix(path) => Route::Unix(source.resolve(path)),
+            other => other,
+        };
+        pod.forward.routes.insert(port, route);
+    }
     for raw in raw.container {
         let raw = raw.into_inner();
         let kind = match raw.kind {
@@ -227,13 +257,13 @@ fn read_pod(raw: RawPod, source: &Source<'_>) -> PodSpec {
         container.cwd = raw.cwd.map(|path| source.resolve(path));
         pod.containers.push(container);
     }
-    pod
+    Ok(pod)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::OnDisconnect;
+    use crate::{config::ForwardPorts, target::OnDisconnect};
     use std::time::Duration;
 
     fn read(text: &str) -> Result<Config, String> {
@@ -255,6 +285,8 @@ mod tests {
             name = "web"
             namespace = "prod"
             labels = { app = "web" }
+            forward_ports = "80,8000-8001"
+            forward = { 2375 = "unix:docker.sock", 5432 = "192.0.2.7:5432" }
 
             [[pod.container]]
             name = "main"
@@ -290,6 +322,9 @@ mod tests {
         (main.tty, main.stdin, main.restart, main.log_bytes) = (true, true, Restart::OnFailure, Some(4096));
         main.cwd = Some("/etc/wsstream/work".into());
         main.env.insert("MODE".into(), "fast".into());
+        web.forward.ports = ForwardPorts::Only([80, 8000, 8001].into());
+        web.forward.routes.insert(2375, Route::Unix("/etc/wsstream/docker.sock".into()));
+        web.forward.routes.insert(5432, Route::Tcp(([192, 0, 2, 7], 5432).into()));
         web.containers = vec![main, ContainerSpec::new("shell", Kind::Host)];
         assert_eq!(config.pods, [web, PodSpec::host("host")]);
         assert_eq!(read("").unwrap(), Config::default());
@@ -310,6 +345,7 @@ mod tests {
             ping_interval = "15s"
             dead_peer_timeout = "45s"
             idle_timeout = "off"
+            port_forward_errors = "report"
             "#,
         )
         .unwrap();
@@ -322,6 +358,7 @@ mod tests {
         expected.limits.drain = seconds(30);
         (expected.limits.ping_interval, expected.limits.dead_peer) = (Some(seconds(15)), Some(seconds(45)));
         expected.limits.idle = None;
+        expected.forward_errors = Errors::Report;
         assert_eq!(config, expected);
         for (line, part) in [
             ("on_disconnect = \"detach\"", "on_disconnect: \"detach\" is none of auto, hup"),
@@ -347,6 +384,9 @@ mod tests {
             ("[server]\ntls_cert = \"a\"\ntls_key = \"b\"\ninsecure_http = true", 2, "exclude each other"),
             ("[[pod]]\nnamespace = \"x\"", 1, "missing field `name`"),
             ("[[pod]]\nname = \"web\"", 1, "pod \"web\" has no container"),
+            ("[[pod]]\nname = \"web\"\nforward_ports = \"80,x\"", 3, "forward_ports: \"x\" is not a port"),
+            ("[[pod]]\nname = \"web\"\nforward = { 80 = \"x\" }", 3, "forward: \"x\" is no target"),
+            ("[[pod]]\nname = \"web\"\nforward = { 0 = \"unix:/x\" }", 3, "forward: the left side"),
             (
                 "[[pod]]\nname = \"Web\"\n[[pod.container]]\nkind = \"host\"",
                 1,

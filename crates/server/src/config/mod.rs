@@ -2,8 +2,10 @@
 //! [`Config`], the command line assigns to its fields, and both end in [`Config::into_options`].
 
 mod file;
+mod forward;
 mod spec;
 
+pub use forward::{ForwardPorts, ForwardSpec, parse_route};
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
 
 use crate::{Limits, PodError, Pods, ServerOptions, TlsSource, TokenSource, target::SessionOptions};
@@ -13,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
+use wsstream::portforward::server::Errors;
 
 /// The configuration of `wsstream serve`. All fields may be assigned; flags override what a file said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// How commands are run and ended, in all containers. A container adds its environment and its directory.
     pub session: SessionOptions,
+    /// What clients of port-forward are told of a connection that failed.
+    pub forward_errors: Errors,
 }
 
 impl Config {
@@ -67,7 +72,7 @@ impl Config {
         spec::check_unique(&specs)?;
         let pods = Pods::new();
         for spec in &specs {
-            pods.add(spec.build(&self.session))?;
+            pods.add(spec.build(&self.session).forward_errors(self.forward_errors))?;
         }
         let mut options = ServerOptions::new(pods);
         if !self.listen.is_empty() {

@@ -1,5 +1,6 @@
 //! Pods as an operator declares them: plain values that can be checked and compared before anything is started.
 
+use super::ForwardSpec;
 use crate::{
     Container, Pod, PodError,
     pod::name,
@@ -24,6 +25,8 @@ pub struct PodSpec {
     pub labels: BTreeMap<String, String>,
     /// At least one. The first is the one that kubectl takes when none is named.
     pub containers: Vec<ContainerSpec>,
+    /// What port-forward reaches.
+    pub forward: ForwardSpec,
 }
 
 impl PodSpec {
@@ -34,6 +37,7 @@ impl PodSpec {
             namespace: "default".to_owned(),
             labels: BTreeMap::new(),
             containers: Vec::new(),
+            forward: ForwardSpec::default(),
         }
     }
 
@@ -77,7 +81,7 @@ impl PodSpec {
 
     /// Makes the pod and starts its commands. Must be called on a checked spec, inside a tokio runtime.
     pub(super) fn build(&self, session: &SessionOptions) -> Pod {
-        let mut pod = Pod::new(&self.name).namespace(&self.namespace);
+        let mut pod = Pod::new(&self.name).namespace(&self.namespace).forward(self.forward.build());
         for (key, value) in &self.labels {
             pod = pod.label(key, value);
         }

@@ -1,11 +1,13 @@
 //! Pods: the names under which an operator offers targets, in the shape that kubectl expects to find them.
 
 mod feed;
+mod forward;
 pub(crate) mod name;
 mod registry;
 mod snapshot;
 
 pub(crate) use feed::{Change, ChangeKind, TooOld};
+pub(crate) use forward::Ports;
 pub use registry::Pods;
 pub use snapshot::Phase;
 pub(crate) use snapshot::{ContainerSnapshot, PodSnapshot};
@@ -15,6 +17,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use thiserror::Error;
+use wsstream::portforward::{PortForwarder, server::Errors};
 
 /// Why a pod was refused. The text names the offending value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -77,6 +80,7 @@ pub struct Pod {
     pub(crate) node: String,
     pub(crate) created: Timestamp,
     pub(crate) containers: Vec<Container>,
+    pub(crate) ports: Ports,
 }
 
 impl Pod {
@@ -90,6 +94,7 @@ impl Pod {
             node: crate::tls::host_name().unwrap_or_else(|| "localhost".to_owned()),
             created: Timestamp::now(),
             containers: Vec::new(),
+            ports: Ports::default(),
         }
     }
 
@@ -111,6 +116,21 @@ impl Pod {
     #[must_use]
     pub fn container(mut self, container: Container) -> Self {
         self.containers.push(container);
+        self
+    }
+
+    /// Where connections to the pod's ports lead, such as [`Routes::loopback`](wsstream::portforward::Routes::loopback).
+    /// Without this they are refused.
+    #[must_use]
+    pub fn forward(mut self, forwarder: impl PortForwarder + 'static) -> Self {
+        self.ports = Ports::new(forwarder, self.ports.errors);
+        self
+    }
+
+    /// What SPDY clients are told of a connection that failed.
+    #[must_use]
+    pub fn forward_errors(mut self, errors: Errors) -> Self {
+        self.ports.errors = errors;
         self
     }
 
