@@ -36,7 +36,7 @@ const AT_ONCE: usize = 6;
 const SETTLES: Duration = Duration::from_secs(30);
 
 /// So many of the sessions that went wrong are told of.
-const STORIES: usize = 60;
+const STORIES: usize = 400;
 
 /// The table stands between these lines.
 const BEGIN: &str = "<!-- compare: begin -->";
@@ -117,7 +117,7 @@ pub(super) async fn run(workspace: &Workspace, place: &Place, budget: &Budget, s
         println!("  {story}");
     }
     println!("{} of {} stories told", table.stories.len().min(STORIES), table.stories.len());
-    let text = table.text(place, seed, &before, &[held, held_by_go])?;
+    let text = table.text(place, budget, seed, &before, &[held, held_by_go])?;
     println!("{text}");
     write(&workspace.root.join("docs/reliability.md"), &text)?;
 
@@ -214,16 +214,24 @@ impl Table {
     }
 
     /// The table and what one needs to judge it, as Markdown.
-    fn text(&self, place: &Place, seed: u64, before: &[Reading; 2], after: &[Reading; 2]) -> Result<String> {
+    fn text(
+        &self,
+        place: &Place,
+        budget: &Budget,
+        seed: u64,
+        before: &[Reading; 2],
+        after: &[Reading; 2],
+    ) -> Result<String> {
         let mut text = String::new();
         let seeds = self.counts.first().map_or(0, |rows| rows.iter().map(|row| row.sessions).sum::<u64>());
+        let minutes = (budget.time.as_secs_f64() / 60.0).ceil();
         let module = |path: &str| place.peers.module(path);
         let go = capture(Command::new("go").arg("version")).unwrap_or_default();
         let go = go.split_whitespace().nth(2).unwrap_or("Go").to_owned();
         writeln!(
             text,
-            "{}, `cargo xtask chaos --compare --seed {seed} --sessions {seeds}`: {seeds} seeds, each run by all four \
-             pairs, over plain HTTP. {}; client-go {}, cri-streaming {} and apiserver {} (the translator that v5 goes \
+            "{}, `cargo xtask chaos --compare --seed {seed} --sessions {seeds} --minutes {minutes:.0}`: {seeds} seeds, \
+             each run by all four pairs, over plain HTTP. {}; client-go {}, cri-streaming {} and apiserver {} (the translator that v5 goes \
              through), built with {go}.\n",
             capture(Command::new("date").args(["-u", "+%F"]))?.trim(),
             capture(Command::new(&place.binary).arg("--version"))?.trim(),
