@@ -188,3 +188,15 @@ fn close_resets_only_what_is_not_finished() {
     assert_eq!(sent.iter().filter(|frame| matches!(frame, Sent::Rst(..))).count(), 1, "{sent:?}");
     assert!(sent.iter().any(|frame| matches!(frame, Sent::Fin(1))), "the end of what was finished: {sent:?}");
 }
+
+#[test]
+fn a_reset_behind_our_goodbye_takes_nothing_back() {
+    let mut end = streams(&[1]);
+    end.session.data(id(1), Bytes::from(vec![1; 100_000]), true).unwrap();
+    end.session.close(wsstream_proto::spdy::GoAwayStatus::OK);
+    end.session.reset_after_data(id(1), ResetStatus::CANCEL);
+    let sent = end.sent();
+    let len: usize = shape(&sent).into_iter().map(|(_, len)| len).sum();
+    assert_eq!(len, 100_000);
+    assert!(matches!(sent[sent.len() - 2..], [Sent::Fin(1), Sent::GoAway(..)]), "{sent:?}");
+}

@@ -230,6 +230,7 @@ impl<T: Io> Script<T> {
             if let Some(event) = self.session.handle_input(&mut self.input).unwrap() {
                 return Some(event);
             }
+            self.input.reserve(16 << 10);
             let read = soon(self.io.read_buf(&mut self.input)).await;
             if read.is_err() || read.is_ok_and(|n| n == 0) {
                 return None;

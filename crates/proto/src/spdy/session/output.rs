@@ -108,8 +108,11 @@ impl Session {
     /// this is [`reset`](Self::reset), because the peer would drop the data.
     pub fn reset_after_data(&mut self, id: StreamId, status: ResetStatus) {
         match self.streams.get(&id) {
-            Some(stream) if stream.replied && !self.closing => {
-                self.queue.end(id, End::Reset(status), false);
+            Some(stream) if stream.replied => {
+                // Behind GOAWAY nothing can be said, but what was sent before still goes.
+                if !self.closing {
+                    self.queue.end(id, End::Reset(status), false);
+                }
                 self.forget(id);
             }
             _ => self.reset(id, status),

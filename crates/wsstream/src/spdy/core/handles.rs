@@ -257,7 +257,8 @@ impl Core {
 
     /// Ends a stream in both directions, now or behind what was sent.
     pub(in crate::spdy) fn reset_stream(&mut self, id: StreamId, status: ResetStatus, behind: bool) {
-        if !self.session.is_open(id) {
+        // Behind our own goodbye nothing more can be said, and what was sent before it goes.
+        if !self.session.is_open(id) || self.closing.is_some() {
             return;
         }
         if behind {
