@@ -182,6 +182,36 @@ async fn a_dropped_stdin_is_no_end_of_input() {
     assert_eq!(soon(process.wait()).await, Outcome::Exited(ExitCode(0)));
 }
 
+/// client-go stops sending stdin when the server ends its own side of that stream, and reports nothing: kubectl cp then
+/// lost all but the first 64 KiB.
+#[tokio::test]
+async fn a_server_does_not_end_its_side_of_stdin_early() {
+    let (address, _reports) = exec_server(run).await;
+    let io = TcpStream::connect(address).await.unwrap();
+    let request = HttpRequest::post(format!("http://{address}/exec?command=cat&command=6&stdin=1&stdout=1"));
+    let offer = wsstream::client::SpdyOffer::new([Subprotocol::V4]);
+    let accepted = soon(offer.connect(io, request.body(()).unwrap())).await.unwrap();
+    let (connection, driver) = accepted.open(|builder| builder);
+    let driver = tokio::spawn(driver);
+    let open =
+        async |kind| connection.open(&Headers::from_iter([("streamtype", kind)]), false).await.unwrap();
+    let (mut error, mut stdin, mut stdout) = (open("error").await, open("stdin").await, open("stdout").await);
+    stdin.write_all(b"abc").await.unwrap();
+    let mut text = [0; 3];
+    soon(stdout.read_exact(&mut text)).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), stdin.reader().chunk()).await;
+    assert!(early.is_err(), "the server ended its side of stdin: {early:?}");
+    stdin.write_all(b"def").await.unwrap();
+    soon(stdout.read_exact(&mut text)).await.unwrap();
+    let mut status = String::new();
+    soon(error.read_to_string(&mut status)).await.unwrap();
+    assert!(status.contains("Success"), "{status}");
+    // But in the end it does, or a client would wait for its user's next key.
+    soon(stdin.reader().chunk()).await.expect_err("the session is over");
+    connection.shutdown(GoAwayStatus::OK);
+    soon(driver).await.unwrap();
+}
+
 /// A client that goes away in mid-session, and what the command sees of it: an error and never the end of its input.
 #[tokio::test]
 async fn a_client_that_leaves_is_noticed() {

@@ -28,8 +28,8 @@ struct Shared {
     counts: [[AtomicU64; 5]; 2],
     /// A reader found that the connection was over before its stream was.
     cut: AtomicBool,
-    /// A writer whose owner has gone without a word.
-    left: Mutex<Option<StreamWriter>>,
+    /// Writers that say nothing, until the session is over.
+    silent: Mutex<Vec<StreamWriter>>,
 }
 
 impl Counts {
@@ -49,6 +49,12 @@ impl Counts {
         if !matches!(error, ReadError::Reset(_)) {
             self.0.cut.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps the writing side of a stream that this side only reads. Ending it early would be understood: client-go
+    /// ends stdin when the server ends its side of it.
+    pub(super) fn keep_silent(&self, writer: StreamWriter) {
+        self.0.silent.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
     }
 
     /// What was read and sent so far.
@@ -150,7 +156,7 @@ impl WireWriter {
     /// servers, so that a copy that failed half-way would pass for a whole one.
     pub(super) fn leave(self) {
         if let Self::Stream(writer, counts, _) = self {
-            *counts.0.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+            counts.keep_silent(writer);
         }
     }
 

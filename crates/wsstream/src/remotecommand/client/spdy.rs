@@ -100,10 +100,10 @@ impl Opened {
 
     fn into_process(self, subprotocol: Subprotocol, connection: Connection, driver: Driver) -> Process {
         let counts = Counts::default();
-        // Nothing is ever sent to an output, nor on the error stream.
+        // Nothing is ever sent to an output, nor on the error stream; kubectl leaves them open as well.
         let reading = |stream: Stream| {
-            let (reader, mut writer) = stream.split();
-            let _ = writer.close();
+            let (reader, writer) = stream.split();
+            counts.keep_silent(writer);
             reader
         };
         let output = |stream: Option<Stream>, kind| {

@@ -133,9 +133,8 @@ impl Opened {
     ) -> (Streams, Option<StreamWriter>) {
         let mut streams = Streams::new(Disconnect::new(Gone::Spdy(connection.disconnect())));
         let reader = |opened: &mut Self, kind| {
-            let (reader, mut writer) = opened.take(kind)?.split();
-            // Nothing is ever sent there.
-            let _ = writer.close();
+            let (reader, writer) = opened.take(kind)?.split();
+            counts.keep_silent(writer);
             Some(WireReader::stream(reader, counts, kind))
         };
         streams.stdin = reader(&mut self, StreamType::Stdin).map(Input::new);
