@@ -11,7 +11,7 @@ use http::StatusCode;
 use kube_client::client::Body;
 use wsstream::proto::remotecommand::Request;
 use wsstream::proto::subprotocol::Subprotocol;
-use wsstream::remotecommand::client::{self, Process};
+use wsstream::remotecommand::client::{self, ConnectError, Process};
 
 /// The flags of exec and attach.
 #[derive(Debug, Args)]
@@ -28,12 +28,28 @@ pub(crate) struct SessionArgs {
     /// Print nothing but what the command prints, and why the session failed if it did
     #[arg(short, long)]
     quiet: bool,
+    /// What carries the session: `websocket`, `spdy`, or `auto`: a WebSocket and, when the server does not upgrade to
+    /// it, SPDY, as kubectl does
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    transport: Transport,
     /// A protocol to offer, such as v4.channel.k8s.io; `none` for an upgrade without one. May be repeated, in
-    /// order of preference [default: v5.channel.k8s.io, then v4.channel.k8s.io]
+    /// order of preference [default: v5.channel.k8s.io, then v4.channel.k8s.io; SPDY knows no v5]
     #[arg(long, value_name = "NAME", value_parser = parse_protocol)]
     protocol: Vec<Subprotocol>,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// What carries a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Transport {
+    /// One, and then the other.
+    #[default]
+    Auto,
+    /// Channels of a WebSocket.
+    Websocket,
+    /// Streams of SPDY/3.1.
+    Spdy,
 }
 
 /// What the program needs to open a session.
@@ -45,6 +61,7 @@ pub(crate) struct Plan {
     pub(crate) stdin: bool,
     pub(crate) tty: bool,
     pub(crate) notices: Notices,
+    transport: Transport,
     protocols: Vec<Subprotocol>,
     server: ServerArgs,
 }
@@ -72,7 +89,7 @@ fn parse_protocol(typed: &str) -> Result<Subprotocol, String> {
 impl SessionArgs {
     /// What was typed, as it can be had here.
     pub(crate) fn plan(self, verb: Verb, pod: String) -> Plan {
-        let Self { container, stdin, mut tty, quiet, mut protocol, server } = self;
+        let Self { container, stdin, mut tty, quiet, transport, protocol, server } = self;
         let notices = Notices::new(quiet);
         if tty && !stdin {
             // As kubectl does: a terminal that nothing can be typed into is not one.
@@ -85,10 +102,7 @@ impl SessionArgs {
                 .print("Unable to use a TTY - input is not a terminal or the right kind of file".to_owned());
             tty = false;
         }
-        if protocol.is_empty() {
-            protocol = vec![Subprotocol::V5, Subprotocol::V4];
-        }
-        Plan { verb, pod, container, stdin, tty, notices, protocols: protocol, server }
+        Plan { verb, pod, container, stdin, tty, notices, transport, protocols: protocol, server }
     }
 }
 
@@ -121,21 +135,39 @@ impl Plan {
             Verb::Exec(_) => client::exec(request),
             Verb::Attach => client::attach(request),
         };
-        let start = start.protocols(self.protocols.iter().cloned());
+        let start = match self.protocols.as_slice() {
+            [] => start,
+            chosen => start.protocols(chosen.iter().cloned()).spdy_protocols(chosen.iter().cloned()),
+        };
         let path = format!("{}/{subresource}", connection.pod_path(&self.pod));
         let endpoint =
             path.parse().map_err(|error| Failure::usage(format!("{path} is not a path: {error}")))?;
-        let request = start.request(&endpoint).map_err(|_| {
+        let too_long = |_| {
             Failure::usage("the command is too long: it travels in a URL, which takes 64 KiB")
                 .next("send it as input instead: wsstream exec -i POD -- sh < script")
-        })?;
+        };
+        if self.transport != Transport::Spdy {
+            let request = start.request(&endpoint).map_err(too_long)?;
+            let response = connection.send(request.map(|()| Body::empty())).await?;
+            // Whatever the reason, kubectl goes on with SPDY, and shows what the server says to that.
+            let last = self.transport == Transport::Websocket;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if last {
+                    return Err(connection.refused(response).await);
+                }
+            } else {
+                match start.accept(response).await {
+                    Err(error) if !last && error.is_upgrade_failure() => {}
+                    accepted => return accepted.map_err(|error| not_as_it_should(&error)),
+                }
+            }
+        }
+        let request = start.spdy_request(&endpoint).map_err(too_long)?;
         let response = connection.send(request.map(|()| Body::empty())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(connection.refused(response).await);
         }
-        start.accept(response).await.map_err(|error| {
-            Failure::refused(format!("wsstream: the server does not upgrade as it should: {}", chain(&error)))
-        })
+        start.accept_spdy(response).await.map_err(|error| not_as_it_should(&error))
     }
 
     /// The container, and for attach whether it has a terminal.
@@ -168,6 +200,10 @@ impl Plan {
         }
         Ok(container)
     }
+}
+
+fn not_as_it_should(error: &ConnectError) -> Failure {
+    Failure::refused(format!("wsstream: the server does not upgrade as it should: {}", chain(error)))
 }
 
 #[cfg(test)]
