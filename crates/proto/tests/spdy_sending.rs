@@ -7,6 +7,8 @@
     clippy::cast_possible_truncation,
     reason = "helpers of tests fail as tests do"
 )]
+// Megabytes, byte by byte, take Miri hours.
+#![cfg(not(miri))]
 
 mod spdy_peer;
 
