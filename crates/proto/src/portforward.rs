@@ -108,6 +108,23 @@ pub fn parse_ports(query: &str, spelling: Spelling) -> Result<Vec<u16>, PortsErr
     if named { Ok(ports) } else { Err(PortsError::Missing(name)) }
 }
 
+/// The same rules for ports that were named some other way than by a query.
+///
+/// # Errors
+/// There is none, one is 0, or there are more than [`MAX_PORTS`].
+pub fn check_ports(ports: &[u16]) -> Result<Vec<u16>, PortsError> {
+    if ports.is_empty() {
+        return Err(PortsError::NoneGiven);
+    }
+    if ports.contains(&0) {
+        return Err(PortError::Zero("0".to_owned()).into());
+    }
+    if ports.len() > MAX_PORTS {
+        return Err(PortsError::TooMany);
+    }
+    Ok(ports.to_vec())
+}
+
 /// The part of a URL after `?` that names `ports`, which every server understands: the parameter repeated.
 #[must_use]
 pub fn ports_query(ports: &[u16], spelling: Spelling) -> String {
@@ -125,6 +142,9 @@ pub enum PortsError {
     /// The parameter is not there.
     #[error("query parameter {0:?} is required")]
     Missing(&'static str),
+    /// No port was named where none could be in a query.
+    #[error("channels need at least one port; use SPDY/3.1 or its tunnel to name them later")]
+    NoneGiven,
     /// The parameter has no value.
     #[error("query parameter {0:?} cannot be empty")]
     Empty(&'static str),

@@ -37,6 +37,7 @@
 //! - `client` (default): ask a server for an upgrade ([`client`]) and run commands there.
 //! - `server` (default): accept an upgrade on a hyper server ([`server`]) and serve commands.
 //! - `axum`: [`Rejection`](upgrade::Rejection) as an axum response.
+//! - `cri`: the streaming server of a container runtime ([`cri`]): URLs with tokens that are good once.
 //! - `net`: [`TcpSocket`](tcp::TcpSocket), which knows what is still unsent; part of `server`.
 //!
 //! Without features there is [`connection`] and [`reader`] over any stream whose upgrade is done. TLS, HTTP routing and
@@ -44,13 +45,16 @@
 //!
 //! # Runtime
 //!
-//! tokio, with its time driver on. No task is ever spawned: every future is yours to poll.
+//! tokio, with its time driver on. No task is ever spawned: every future is yours to poll. The one exception is
+//! `cri::Server`, which owns the tasks of its sessions.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]
 pub mod client;
 pub mod connection;
+#[cfg(feature = "cri")]
+pub mod cri;
 pub mod limits;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod portforward;

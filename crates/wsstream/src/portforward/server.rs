@@ -26,7 +26,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::Response;
-use wsstream_proto::portforward::{PORTFORWARD_SPDY, PORTFORWARD_WEBSOCKET, parse_ports};
+use wsstream_proto::portforward::{
+    PORTFORWARD_SPDY, PORTFORWARD_WEBSOCKET, PortsError, check_ports, parse_ports,
+};
 use wsstream_proto::remotecommand::Spelling;
 use wsstream_proto::subprotocol::Subprotocol;
 
@@ -117,6 +119,24 @@ impl PortForward {
     ///
     /// As [`accept`](Self::accept).
     pub fn accept_spelled<B>(request: &mut http::Request<B>, spelling: Spelling) -> Result<Self, Rejection> {
+        Self::accept_with(request, |uri| parse_ports(uri.query().unwrap_or_default(), spelling))
+    }
+
+    /// As [`accept`](Self::accept), with the ports for channels known already, whatever the URL says: a streaming server
+    /// of a container runtime was told them before, by another way. Over SPDY they mean nothing; each stream names its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn accept_ports<B>(request: &mut http::Request<B>, ports: &[u16]) -> Result<Self, Rejection> {
+        Self::accept_with(request, |_| check_ports(ports))
+    }
+
+    fn accept_with<B>(
+        request: &mut http::Request<B>,
+        ports: impl FnOnce(&http::Uri) -> Result<Vec<u16>, PortsError>,
+    ) -> Result<Self, Rejection> {
         let asked = if is_spdy(request.headers()) {
             Asked::Spdy(SpdyUpgrade::accept(request, PORTFORWARD_SPDY)?)
         } else {
@@ -124,9 +144,8 @@ impl PortForward {
             if upgrade.subprotocol().is_tunnel() {
                 Asked::Tunnel(upgrade)
             } else {
-                let query = request.uri().query().unwrap_or_default();
-                let ports = parse_ports(query, spelling)
-                    .map_err(|error| Rejection::bad_request(error.to_string()))?;
+                let ports =
+                    ports(request.uri()).map_err(|error| Rejection::bad_request(error.to_string()))?;
                 Asked::Channels { upgrade, ports }
             }
         };

@@ -75,17 +75,29 @@ enum Wire {
 impl Accepted {
     fn new<B>(http: &mut http::Request<B>, spelling: Spelling, exec: bool) -> Result<Self, Rejection> {
         // The upgrade first: a request that is none gets told so, whatever its query.
-        let upgrade = if is_spdy(http.headers()) {
-            Wire::Spdy(SpdyUpgrade::accept(http, SPDY_REMOTECOMMAND)?)
-        } else {
-            Wire::WebSocket(Upgrade::accept(http, REMOTECOMMAND)?)
-        };
-        let bad = |error: super::RequestError| Rejection::bad_request(error.to_string());
-        let request = Request::parse(http.uri().query().unwrap_or_default(), spelling).map_err(bad)?;
-        if exec {
-            request.validate_exec().map_err(bad)?;
-        }
+        let upgrade = Wire::accept(http)?;
+        let query = http.uri().query().unwrap_or_default();
+        let request = Request::parse(query, spelling).map_err(|error| bad(&error))?;
+        Self::with(request, upgrade, exec)
+    }
+
+    fn with(request: Request, upgrade: Wire, exec: bool) -> Result<Self, Rejection> {
+        if exec { request.validate_exec() } else { request.validate() }.map_err(|error| bad(&error))?;
         Ok(Self { request, upgrade, options: Options::default() })
+    }
+}
+
+fn bad(error: &super::RequestError) -> Rejection {
+    Rejection::bad_request(error.to_string())
+}
+
+impl Wire {
+    fn accept<B>(http: &mut http::Request<B>) -> Result<Self, Rejection> {
+        Ok(if is_spdy(http.headers()) {
+            Self::Spdy(SpdyUpgrade::accept(http, SPDY_REMOTECOMMAND)?)
+        } else {
+            Self::WebSocket(Upgrade::accept(http, REMOTECOMMAND)?)
+        })
     }
 }
 
@@ -117,6 +129,19 @@ macro_rules! session {
                 spelling: Spelling,
             ) -> Result<Self, Rejection> {
                 Accepted::new(request, spelling, $exec).map(Self)
+            }
+
+            /// As [`accept`](Self::accept), with parameters that are known already, whatever the URL says: a streaming
+            /// server of a container runtime was told them before, by another way.
+            ///
+            /// # Errors
+            ///
+            /// As [`accept`](Self::accept).
+            pub fn accept_request<B>(
+                http: &mut http::Request<B>,
+                request: Request,
+            ) -> Result<Self, Rejection> {
+                Accepted::with(request, Wire::accept(http)?, $exec).map(Self)
             }
 
             /// Sets limits and clocks.

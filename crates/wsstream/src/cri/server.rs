@@ -1,0 +1,177 @@
+//! The server: gives out URLs, answers them, and owns the sessions that come of it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cache::Cache;
+use super::config::{Base, Config};
+use super::request::Granted;
+use super::{AttachRequest, Error, ExecRequest, PortForwardRequest, Runtime};
+use crate::portforward::server::Options as ForwardOptions;
+use crate::remotecommand::server::Options;
+
+/// A streaming server. Clones are handles to the same one; when the last is dropped, its sessions are cut.
+///
+/// It answers requests ([`respond`](Self::respond)), and is a service for hyper, tower and axum
+/// (`Router::fallback_service`). Sessions run as tasks that it owns: see [`drain`](Self::drain).
+pub struct Server<R> {
+    pub(super) shared: Arc<Shared<R>>,
+}
+
+pub(super) struct Shared<R> {
+    pub(super) runtime: Arc<R>,
+    pub(super) base: Base,
+    pub(super) commands: Options,
+    pub(super) forward: ForwardOptions,
+    pub(super) tokens: Cache<Granted>,
+    pub(super) sessions: Sessions,
+}
+
+impl<R: Runtime> Server<R> {
+    /// A server for the containers of `runtime`.
+    pub fn new(config: Config, runtime: R) -> Self {
+        let base = config.base().clone();
+        let Config { commands, forward, token_ttl, max_tokens, .. } = config;
+        Self {
+            shared: Arc::new(Shared {
+                runtime: Arc::new(runtime),
+                base,
+                commands,
+                forward,
+                tokens: Cache::new(token_ttl, max_tokens),
+                sessions: Sessions::default(),
+            }),
+        }
+    }
+
+    /// The runtime.
+    #[must_use]
+    pub fn runtime(&self) -> &R {
+        &self.shared.runtime
+    }
+
+    /// A URL that runs the command, once. Whether the container exists is for the caller to check before.
+    ///
+    /// # Errors
+    ///
+    /// The request makes no sense, or too many are under way.
+    pub fn get_exec(&self, request: ExecRequest) -> Result<String, Error> {
+        self.grant(request.try_into()?)
+    }
+
+    /// A URL that attaches, once.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_exec`](Self::get_exec).
+    pub fn get_attach(&self, request: AttachRequest) -> Result<String, Error> {
+        self.grant(request.try_into()?)
+    }
+
+    /// A URL for one session of port-forward, with as many connections as the client likes.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_exec`](Self::get_exec).
+    pub fn get_port_forward(&self, request: PortForwardRequest) -> Result<String, Error> {
+        self.grant(request.try_into()?)
+    }
+
+    fn grant(&self, granted: Granted) -> Result<String, Error> {
+        let Shared { base, tokens, sessions, .. } = &*self.shared;
+        if sessions.closing.is_cancelled() {
+            return Err(Error::Unavailable);
+        }
+        let route = granted.route();
+        Ok(base.url(route, &tokens.insert(granted)?))
+    }
+}
+
+impl<R> Server<R> {
+    /// How many sessions run now.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.tasks.len()
+    }
+
+    /// Gives out and answers nothing any more, takes no new connections in sessions of port-forward, and waits at most
+    /// `limit` for the sessions that run. The rest is cut: their clients see a loss, never a success. Upstream's `Stop`
+    /// leaves them running.
+    ///
+    /// All sessions have ended when this returns. Dropped before, the wait is over and nothing is cut; a second call is
+    /// harmless.
+    pub async fn drain(&self, limit: Duration) -> Drained {
+        let Sessions { tasks, closing, cut } = &self.shared.sessions;
+        closing.cancel();
+        tasks.close();
+        let done = tokio::time::timeout(limit, tasks.wait()).await.is_ok();
+        let left = if done { 0 } else { tasks.len() };
+        // Also a session that began while this was called.
+        cut.cancel();
+        tasks.wait().await;
+        Drained { cut: left }
+    }
+}
+
+/// How the end of a server went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Sessions that were still running when the time was up.
+    pub cut: usize,
+}
+
+/// The tasks of the sessions. They hold the runtime and not the server, so that its end is theirs.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    tasks: TaskTracker,
+    pub(super) closing: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Sessions {
+    /// Runs a session, with a line before and one after it. No command is in them: arguments may be secrets.
+    pub(super) fn spawn<T: fmt::Display>(
+        &self,
+        kind: &'static str,
+        id: String,
+        session: impl Future<Output = T> + Send + 'static,
+    ) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tracing::info!(kind, %id, "session started");
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => tracing::warn!(kind, %id, "session cut"),
+                report = session => {
+                    // A report quotes the peer, whose text must not break a line of the log.
+                    let report = report.to_string();
+                    tracing::info!(kind, %id, report = %report.escape_debug(), "session ended");
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.cut.cancel();
+    }
+}
+
+impl<R> Clone for Server<R> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("base", &self.shared.base).finish_non_exhaustive()
+    }
+}
