@@ -12,9 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wsstream::Timeouts;
 use wsstream::proto::spdy::Event;
-use wsstream::spdy::{
-    Builder, End, GoAwayStatus, Loss, OpenError, ReadError, ResetStatus, Side, WriteError,
-};
+use wsstream::spdy::{Builder, End, GoAwayStatus, Loss, OpenError, ReadError, ResetStatus, Side, WriteError};
 use wsstream::transport::UnsentProbe;
 use wsstream_testing::{Plan, Stall, awkward_pair};
 
@@ -246,10 +244,7 @@ async fn a_dropped_driver_ends_everything_at_once() {
         pair.client_end.abort();
         assert_eq!(soon(waits).await.unwrap(), Err(ReadError::Lost(Loss::DriverDropped)));
         assert!(soon(accepts).await.unwrap());
-        assert_eq!(
-            writer.send(Bytes::from_static(b"x")).await,
-            Err(WriteError::Lost(Loss::DriverDropped))
-        );
+        assert_eq!(writer.send(Bytes::from_static(b"x")).await, Err(WriteError::Lost(Loss::DriverDropped)));
         assert_eq!(writer.flushed().await, Err(WriteError::Lost(Loss::DriverDropped)));
         assert_eq!(soon(pair.client.ended()).await, End::Lost(Loss::DriverDropped));
         assert_eq!(soon(pair.server_end).await.unwrap(), End::Lost(Loss::Eof));

@@ -267,7 +267,11 @@ impl Core {
         match (self.eof, &self.broken) {
             (true, Some(_)) => self.done_closing(),
             (true, None) => Step::Wait,
-            (false, _) => self.receive(cx),
+            (false, _) => match self.receive(cx) {
+                // Echoes and refusals come without an event.
+                Step::Wait if !self.blocked && !self.session.outbox().is_empty() => Step::Again,
+                step => step,
+            },
         }
     }
 
@@ -406,10 +410,10 @@ impl Core {
     /// Nothing came from the peer for long, although it was pinged.
     fn handle_silence(&mut self, after: std::time::Duration, now: Instant) {
         let acknowledged = self.arrivals.look(now, self.written);
-        // The look with which the silence began was at the first ping.
+        // The first look in the silence was at the first ping.
         let unheard = self.clock.timeouts.ping_interval.unwrap_or_default();
         let limit = after.saturating_sub(unheard).max(after / 3);
-        if !acknowledged && self.arrivals.vanished(now, self.written, limit) {
+        if !acknowledged && self.arrivals.vanished(now, limit) {
             debug!(?after, "the peer is dead");
             return self.finish(End::Lost(Loss::DeadPeer(after)));
         }

@@ -40,13 +40,8 @@ pub(crate) enum Carrier {
 }
 
 /// Every carrier.
-pub(crate) const CARRIERS: [Carrier; 5] = [
-    Carrier::Smooth,
-    Carrier::Awkward(7),
-    Carrier::Unvectored,
-    Carrier::Tunnel,
-    Carrier::AwkwardTunnel(11),
-];
+pub(crate) const CARRIERS: [Carrier; 5] =
+    [Carrier::Smooth, Carrier::Awkward(7), Carrier::Unvectored, Carrier::Tunnel, Carrier::AwkwardTunnel(11)];
 
 /// The two ends of a carrier: the server's and the client's.
 pub(crate) fn carry(carrier: Carrier) -> (Box<dyn Io>, Box<dyn Io>) {
@@ -173,9 +168,8 @@ pub(crate) async fn settle() {
 
 /// The first `len` of some bytes that tell where they stand: no part of them looks like another.
 pub(crate) fn pattern(len: usize) -> Bytes {
-    static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
-        (0..3 << 20).map(|i| (u32::wrapping_mul(i, 2_654_435_761) >> 13) as u8).collect()
-    });
+    static PATTERN: LazyLock<Bytes> =
+        LazyLock::new(|| (0..3 << 20).map(|i| (u32::wrapping_mul(i, 2_654_435_761) >> 13) as u8).collect());
     PATTERN.slice(..len)
 }
 
