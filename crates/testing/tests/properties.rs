@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wsstream_testing::property::{cases, connection, decoder, linked, outbox, spdy, text};
+use wsstream_testing::property::{cases, connection, decoder, linked, outbox, spdy, spdy_tunnel, text};
 
 /// One test for each body: its name, how many cases, and the longest input.
 macro_rules! properties {
@@ -37,6 +37,9 @@ properties! {
     header_blocks_are_read_as_zlib_reads_them: spdy::inflate::as_zlib_does, 1024, 300;
     spdy_sessions_tell_the_same_story_in_any_cut: spdy::session::any_cut, 1024, 500;
     each_byte_arrives_once_between_two_spdy_sessions: spdy::linked::each_byte_arrives_once, 1024, 800;
+    tunnelled_bytes_mean_the_same_in_any_cut: spdy_tunnel::any_cut, 1024, 400;
+    tunnelled_frames_mean_what_the_model_says: spdy_tunnel::as_the_model_says, 1024, 400;
+    each_byte_arrives_once_through_a_tunnel: spdy_tunnel::each_byte_arrives_once, 1024, 600;
 }
 
 /// The comparison took it for a difference. Found by the fuzzer.

@@ -14,6 +14,7 @@ pub mod linked;
 pub mod model;
 pub mod outbox;
 pub mod spdy;
+pub mod spdy_tunnel;
 pub mod targets;
 pub mod text;
 

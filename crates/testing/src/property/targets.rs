@@ -3,13 +3,13 @@
 //! Here and not in `fuzz/`, so that the committed corpora run through the same bodies on the stable toolchain, without
 //! a fuzzer (`tests/corpus.rs`). A new target is a function and a row here, a file and a `[[bin]]` there.
 
-use super::{connection, decoder, linked, outbox, spdy, text};
+use super::{connection, decoder, linked, outbox, spdy, spdy_tunnel as tunnel, text};
 
 /// A target: what happens to one input. It panics when a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program in `fuzz/`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("base64", base64),
     ("connection", connection),
     ("decoder", decoder),
@@ -20,6 +20,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("spdy_inflate", spdy_inflate),
     ("spdy_linked", spdy_linked),
     ("spdy_session", spdy_session),
+    ("spdy_tunnel", spdy_tunnel),
     ("status", status),
     ("terminal_size", terminal_size),
 ];
@@ -89,4 +90,11 @@ pub fn spdy_session(input: &[u8]) {
 /// Two SPDY sessions joined by random deliveries.
 pub fn spdy_linked(input: &[u8]) {
     spdy::linked::each_byte_arrives_once(input);
+}
+
+/// The stream of bytes inside a WebSocket.
+pub fn spdy_tunnel(input: &[u8]) {
+    tunnel::any_cut(input);
+    tunnel::as_the_model_says(input);
+    tunnel::each_byte_arrives_once(input);
 }
