@@ -5,6 +5,7 @@ use crate::exec::{self, ExecArgs};
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::logs::{self, LogsArgs};
+use crate::port_forward::{self, PortForwardArgs};
 use crate::serve::{self, ServeArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -59,6 +60,8 @@ pub(crate) enum Verb {
     Attach(AttachArgs),
     /// Print a container's log
     Logs(LogsArgs),
+    /// Lead local ports to ports of a pod
+    PortForward(PortForwardArgs),
 }
 
 impl Verb {
@@ -77,6 +80,7 @@ impl Verb {
             Self::Exec(args) => exec::run(args).await,
             Self::Attach(args) => attach::run(args).await,
             Self::Logs(args) => logs::run(args).await,
+            Self::PortForward(args) => port_forward::run(args).await,
         }
     }
 }

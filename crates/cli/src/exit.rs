@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// How this process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked for was done: `logs` printed the log, `serve` was told to stop, `attach` ended.
+    /// What was asked for was done: `logs` printed the log, `serve` or `port-forward` was told to stop, `attach` ended.
     Success,
     /// The remote command ended with this code.
     Remote(u8),
@@ -58,7 +58,7 @@ impl From<Exit> for ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0..255  exec, attach: the exit code of the remote command, unchanged
-  0       logs: all of it was printed; serve: it was asked to stop
+  0       logs: all of it was printed; serve, port-forward: it was asked to stop
   1       the server refused the request, could not run the command, or ended it (it is stopping)
   2       the command line is wrong
   252     failed on this side: no kubeconfig, cannot connect, TLS, credentials, a local file

@@ -14,6 +14,7 @@ mod logs;
 mod notice;
 mod output;
 mod pod;
+mod port_forward;
 mod proxy;
 mod remote;
 mod serve;

@@ -12,6 +12,11 @@ impl Notices {
         Self { quiet }
     }
 
+    /// Whether remarks are unwanted.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Prints `line` if there is one.
     pub(crate) fn print(self, line: impl Into<Option<String>>) {
         if let Some(line) = line.into()

@@ -68,6 +68,17 @@ impl Described {
         Ok(())
     }
 
+    /// Refuses a pod that does not run, in kubectl's words: nothing listens in it.
+    pub(crate) fn can_forward(&self) -> Result<(), Failure> {
+        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        if phase.is_empty() || phase == "Running" {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "wsstream: unable to forward port because pod is not running. Current status={phase}"
+        )))
+    }
+
     /// The container that is meant when none is named, and the line that says so if there was a choice.
     pub(crate) fn default_container(&self) -> Option<(String, Option<String>)> {
         let containers = &self.pod.spec.as_ref()?.containers;
@@ -145,5 +156,8 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Refused);
         assert!(failure.to_string().contains("current phase is Succeeded"), "{failure}");
         described(r#"{"metadata":{},"status":{"phase":"Running"}}"#).running("exec into").unwrap();
+        assert!(pod.can_forward().unwrap_err().to_string().ends_with("Current status=Succeeded"));
+        described(r#"{"metadata":{},"status":{"phase":"Running"}}"#).can_forward().unwrap();
+        described(r#"{"metadata":{}}"#).can_forward().unwrap();
     }
 }

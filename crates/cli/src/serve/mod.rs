@@ -1,6 +1,7 @@
 //! `wsstream serve`: make this machine reachable by kubectl.
 
 mod banner;
+mod forward;
 mod place;
 mod pods;
 mod policy;
@@ -11,6 +12,7 @@ use crate::notice::print_line;
 use crate::signals::Interrupts;
 use banner::Banner;
 use clap::Args;
+use forward::ForwardArgs;
 use place::Place;
 use pods::{Connected, HostFlag, RunFlag};
 use policy::PolicyArgs;
@@ -24,16 +26,19 @@ use wsstream_server::{Config, PodSpec, Server};
 #[command(after_help = "\
 Examples:
   wsstream serve                        this machine as the pod `host`, on https://127.0.0.1:7443
-  wsstream serve --run web=./app        a supervised command as the pod `web`: exec, attach, logs
+  wsstream serve --run web=./app        a supervised command as the pod `web`: exec, attach, logs,
+                                        port-forward
   wsstream serve --run 'web/app=./app --port 80' --pod web/shell
                                         one pod with two containers
   wsstream serve --listen 192.0.2.7:7443 --token-file /etc/wsstream/token
                                         reachable from elsewhere, with tokens that stay
+  wsstream serve --forward-ports none --forward host:2375=unix:/run/docker.sock
+                                        port-forward to one socket and nothing else
 
-Whoever has a token runs commands as you. The kubeconfig that is written holds one: keep it to
-yourself. SIGINT, SIGTERM and SIGHUP stop the server: sessions have 10 s to finish
-(--shutdown-grace); then their commands are ended and their clients told, which takes 9 s more at
-most. A second signal ends everything at once.")]
+Whoever has a token runs commands as you, and reaches what listens on this machine's loopback. The
+kubeconfig that is written holds one: keep it to yourself. SIGINT, SIGTERM and SIGHUP stop the
+server: sessions have 10 s to finish (--shutdown-grace); then their commands are ended and their
+clients told, which takes 9 s more at most. A second signal ends everything at once.")]
 pub(crate) struct ServeArgs {
     /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one. May be repeated
     /// [default: 127.0.0.1:7443]
@@ -74,6 +79,8 @@ pub(crate) struct ServeArgs {
     /// The namespace of the pods named by flags [default: default]
     #[arg(short, long, value_name = "NAME", default_value = "default", hide_default_value = true)]
     namespace: String,
+    #[command(flatten)]
+    forward: ForwardArgs,
     #[command(flatten)]
     policy: PolicyArgs,
 }
@@ -178,6 +185,7 @@ impl ServeArgs {
             host.namespace.clone_from(&self.namespace);
             config.pods.push(host);
         }
+        self.forward.apply(&mut config)?;
         Ok(Plan { config, place })
     }
 }

@@ -13,6 +13,7 @@ mod exec;
 mod help;
 mod logs;
 mod orphans;
+mod port_forward;
 mod serve;
 mod support;
 mod terminal;

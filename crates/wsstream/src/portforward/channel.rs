@@ -34,6 +34,10 @@ pub(super) struct ChannelSource {
 }
 
 impl ChannelSource {
+    pub(super) fn is_server(&self) -> bool {
+        self.tie.is_some()
+    }
+
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.tie.as_ref().is_some_and(|tie| tie.is_cut(cx)) {

@@ -124,7 +124,7 @@ pub async fn relay<S>(stream: PortStream, socket: S, options: &RelayOptions) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let half_closes = stream.half_closes();
+    let (half_closes, ends_with_input) = (stream.half_closes(), stream.ends_with_input());
     let (reader, writer) = stream.split();
     let (from, to) = tokio::io::split(socket);
     let (up, down) = (Way::default(), Way::default());
@@ -133,13 +133,15 @@ where
         let download = pin!(download(from, writer, &down));
         match select(upload, download).await {
             Either::Left((Err(error), _)) if error.is_clients() => return Err(error),
+            // A server that ends a channel has closed the session: nothing can be sent there any more.
+            Either::Left((Ok(()), _)) if !half_closes && !ends_with_input => {}
             // The port does not read any more, or has been told that nothing follows; what it has to say still counts.
             Either::Left((uploaded, download)) => {
-                let patience = if half_closes { options.half_closed } else { Some(FAREWELL) };
+                let patience = if ends_with_input { Some(FAREWELL) } else { options.half_closed };
                 match patiently(download, &down, patience).await {
                     Ok(done) => done?,
                     // The client left with its last byte, and it has arrived.
-                    Err(_) if !half_closes && uploaded.is_ok() => {}
+                    Err(_) if ends_with_input && uploaded.is_ok() => {}
                     Err(silence) => return Err(ForwardError::Stalled(silence)),
                 }
             }

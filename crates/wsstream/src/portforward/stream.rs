@@ -63,6 +63,11 @@ impl PortStream {
         matches!(self.reader.from, Source::Stream(_))
     }
 
+    /// The peer's end of data was its last word: it takes nothing any more.
+    pub(super) fn ends_with_input(&self) -> bool {
+        matches!(&self.reader.from, Source::Channel(channel) if channel.is_server())
+    }
+
     /// One stream of the two directions that [`split`](Self::split) gave.
     #[must_use]
     pub fn join(reader: PortReader, writer: PortWriter) -> Self {

@@ -1,0 +1,257 @@
+//! `wsstream port-forward` against `wsstream serve`: real processes, real ports.
+
+use crate::support::{LIMIT, Server, eventually, run, signal_child, stderr};
+use rustix::process::Signal;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::time::timeout;
+
+/// A running `wsstream port-forward`.
+struct Forwarding {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    errors: Lines<BufReader<ChildStderr>>,
+}
+
+impl Forwarding {
+    fn start(server: &Server, arguments: &[&str]) -> Self {
+        let mut command = server.client(&[&["port-forward"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines, errors }
+    }
+
+    /// The next line on standard output.
+    async fn line(&mut self) -> String {
+        let line = timeout(LIMIT, self.lines.next_line()).await.expect("it says nothing").unwrap();
+        match line {
+            Some(line) => line,
+            None => panic!("it ended: {:?}", self.errors.next_line().await),
+        }
+    }
+
+    /// The next line on standard error that contains `part`.
+    async fn error(&mut self, part: &str) -> String {
+        loop {
+            let line =
+                timeout(LIMIT, self.errors.next_line()).await.expect("it says nothing").unwrap().unwrap();
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// The local port of `Forwarding from 127.0.0.1:PORT -> remote`.
+    async fn port(&mut self, remote: u16) -> u16 {
+        loop {
+            let line = self.line().await;
+            let port = line
+                .strip_prefix("Forwarding from 127.0.0.1:")
+                .and_then(|rest| rest.strip_suffix(&format!(" -> {remote}")));
+            if let Some(port) = port {
+                return port.parse().unwrap();
+            }
+        }
+    }
+
+    /// Asks it to end, and returns its exit code.
+    async fn stop(mut self) -> Option<i32> {
+        signal_child(&self.child, Signal::INT);
+        timeout(LIMIT, self.child.wait()).await.expect("it does not end").unwrap().code()
+    }
+}
+
+async fn target() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    timeout(LIMIT, listener.accept()).await.expect("nobody connects").unwrap().0
+}
+
+async fn read_all(socket: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    timeout(LIMIT, socket.read_to_end(&mut all)).await.expect("it does not end").map(|_| all)
+}
+
+/// A question and an answer, each with its end.
+async fn exchange(local: u16, listener: &TcpListener) {
+    let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut socket = accept(listener).await;
+    assert_eq!(read_all(&mut socket).await.unwrap(), b"question");
+    socket.write_all(b"answer").await.unwrap();
+    drop(socket);
+    assert_eq!(read_all(&mut client).await.unwrap(), b"answer");
+}
+
+#[tokio::test]
+async fn local_ports_lead_to_the_pod_over_every_transport() {
+    let server = Server::start(&[]).await;
+    let ((one, first), (two, second)) = (target().await, target().await);
+    for transport in ["auto", "websocket", "spdy"] {
+        let pairs = [format!(":{first}"), format!(":{second}")];
+        let arguments = ["--transport", transport, "host", &pairs[0], &pairs[1]];
+        let mut forwarding = Forwarding::start(&server, &arguments);
+        let (local_one, local_two) = (forwarding.port(first).await, forwarding.port(second).await);
+        exchange(local_one, &one).await;
+        exchange(local_two, &two).await;
+        let mut said = Vec::new();
+        while said.len() < 2 {
+            let line = forwarding.line().await;
+            // The lines of ::1 come in between.
+            if line.starts_with("Handling") {
+                said.push(line);
+            }
+        }
+        assert_eq!(said, [local_one, local_two].map(|port| format!("Handling connection for {port}")));
+        assert_eq!(forwarding.stop().await, Some(0), "{transport}");
+    }
+}
+
+/// Over channels the client cannot say that its question is complete; the answer comes all the same.
+#[tokio::test]
+async fn channels_carry_a_session_for_each_connection() {
+    let server = Server::start(&[]).await;
+    let (listener, port) = target().await;
+    let mut forwarding =
+        Forwarding::start(&server, &["--transport", "channels", "host", &format!(":{port}")]);
+    let local = forwarding.port(port).await;
+    for _ in 0..3 {
+        let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        let mut socket = accept(&listener).await;
+        let mut question = [0; 8];
+        timeout(LIMIT, socket.read_exact(&mut question)).await.unwrap().unwrap();
+        assert_eq!(&question, b"question");
+        socket.write_all(b"answer").await.unwrap();
+        drop(socket);
+        assert_eq!(read_all(&mut client).await.unwrap(), b"answer");
+    }
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+/// A port that nothing listens on ends its connection with an abort, and no other.
+#[tokio::test]
+async fn a_refused_connection_is_told_and_ends_no_other() {
+    let server = Server::start(&[]).await;
+    let ((listener, port), (closed, refused)) = (target().await, target().await);
+    drop(closed);
+    let pairs = [format!(":{port}"), format!(":{refused}")];
+    let mut forwarding = Forwarding::start(&server, &["host", &pairs[0], &pairs[1]]);
+    let (good, bad) = (forwarding.port(port).await, forwarding.port(refused).await);
+    let mut running = TcpStream::connect(("127.0.0.1", good)).await.unwrap();
+    let mut socket = accept(&listener).await;
+    socket.write_all(b"first").await.unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", bad)).await.unwrap();
+    let error = read_all(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let line = forwarding.error("an error occurred forwarding").await;
+    assert!(line.contains(&format!("forwarding {bad} -> {refused}: ")), "{line}");
+    socket.write_all(b" second").await.unwrap();
+    drop(socket);
+    assert_eq!(read_all(&mut running).await.unwrap(), b"first second");
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+/// `report` tells the cause, as Kubernetes does; our own client lives on all the same.
+#[tokio::test]
+async fn a_reported_cause_is_printed() {
+    let server = Server::start(&["--port-forward-errors", "report", "--forward-ports", "1"]).await;
+    let mut forwarding = Forwarding::start(&server, &["host", ":2"]);
+    let local = forwarding.port(2).await;
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+        read_all(&mut client).await.unwrap_err();
+        let line = forwarding.error("an error occurred").await;
+        assert!(line.ends_with("port 2 is not forwarded by this server"), "{line}");
+    }
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_reached_although_no_port_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let route = format!("host:2375=unix:{}", path.display());
+    let server = Server::start(&["--forward-ports", "none", "--forward", &route]).await;
+    let mut forwarding = Forwarding::start(&server, &["host", ":2375"]);
+    let local = forwarding.port(2375).await;
+    let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+    let (mut socket, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    socket.write_all(b"from a unix socket").await.unwrap();
+    drop(socket);
+    assert_eq!(read_all(&mut client).await.unwrap(), b"from a unix socket");
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+/// The server restarts at the same address, with the same token: the local ports live on.
+#[tokio::test]
+async fn a_lost_session_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret-for-this-test\n").unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let token = token.to_str().unwrap();
+    let mut server = Server::start(&["--insecure-http", "--token-file", token]).await;
+    let address =
+        server.banner.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let (listener, port) = target().await;
+    let mut forwarding = Forwarding::start(&server, &["host", &format!(":{port}")]);
+    let mut strict = Forwarding::start(&server, &["--no-reconnect", "host", &format!(":{port}")]);
+    let local = forwarding.port(port).await;
+    strict.port(port).await;
+    exchange(local, &listener).await;
+    server.child.kill().await.unwrap();
+    forwarding.error("lost connection to pod host").await;
+    let line = strict.error("lost connection to pod host").await;
+    assert!(line.starts_with("wsstream: lost: "), "{line}");
+    let ended = timeout(LIMIT, strict.child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(254));
+    let _again = Server::start(&["--listen", &address, "--insecure-http", "--token-file", token]).await;
+    forwarding.error("connected to pod host again").await;
+    exchange(local, &listener).await;
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_told_at_once() {
+    let server = Server::start(&[]).await;
+    let (_listener, taken) = target().await;
+    let client = |arguments: &[&str]| server.client(&[&["port-forward"], arguments].concat());
+    let output = run(&mut client(&["host", &format!("{taken}:80")])).await;
+    assert_eq!(output.status.code(), Some(252));
+    let text = stderr(&output);
+    assert!(text.contains(&format!("cannot listen on 127.0.0.1:{taken}")), "{text}");
+    assert!(text.contains("choose another local port"), "{text}");
+    let output = run(&mut client(&["nope", ":80"])).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("pods \"nope\" not found"), "{}", stderr(&output));
+    for (arguments, part) in [
+        (&["host"][..], "[LOCAL:]REMOTE"),
+        (&["host", "http"][..], "`http` is not a port"),
+        (&["--address", "example.com", "host", "80"][..], "not an IP address"),
+        (&["svc/web", "80"][..], "svc/… is not understood"),
+    ] {
+        let output = run(&mut client(arguments)).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+    // An address of one's own is the only one listened on.
+    let mut forwarding = Forwarding::start(&server, &["--address", "127.0.0.1", "host", ":80"]);
+    let local = forwarding.port(80).await;
+    assert!(TcpStream::connect(("::1", local)).await.is_err());
+    let taken = run(&mut client(&["--address", "127.0.0.1", "host", &format!("{local}:80")])).await;
+    assert_eq!(taken.status.code(), Some(252));
+    assert_eq!(forwarding.stop().await, Some(0));
+    eventually("the local port is free again", || std::net::TcpListener::bind(("127.0.0.1", local)).is_ok())
+        .await;
+}
