@@ -1,6 +1,8 @@
 //! The committed corpora of `fuzz/` through the bodies of its targets: what a fuzzer reached once is reached by every
 //! `cargo test`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
