@@ -7,6 +7,8 @@
     clippy::cast_possible_truncation,
     reason = "helpers of tests fail as tests do"
 )]
+// Another zlib to compare with takes minutes for each block under Miri.
+#![cfg(not(miri))]
 
 mod spdy_peer;
 
@@ -91,8 +93,7 @@ fn a_block_is_read_in_any_pieces() {
 #[test]
 fn a_session_of_many_blocks_goes_round_the_window() {
     let (mut packer, mut inflater) = (Packer::new(), Inflater::default());
-    let blocks = if cfg!(miri) { 50 } else { 20_000u32 };
-    for n in 0..blocks {
+    for n in 0..20_000u32 {
         let block = plain(&[("streamtype", "data"), ("port", "8080"), ("requestid", &n.to_string())]);
         assert!(inflate(&mut inflater, &packer.pack(&block)) == Ok(block), "{n}");
     }
@@ -128,8 +129,7 @@ fn what_is_no_stream_of_ours_is_refused() {
 fn a_header_bomb_stops_at_the_limit() {
     let mut compress = Compress::new(Compression::best(), true);
     let mut bomb = Vec::with_capacity(1 << 20);
-    let zeros = if cfg!(miri) { 2 * LIMIT } else { 10 << 20 };
-    compress.compress_vec(&vec![0; zeros], &mut bomb, FlushCompress::Sync).unwrap();
+    compress.compress_vec(&vec![0; 10 << 20], &mut bomb, FlushCompress::Sync).unwrap();
     assert!(bomb.len() < 20_000);
     let mut plain = Vec::new();
     let error = Inflater::default().inflate(&bomb, &mut plain, LIMIT).unwrap_err();
