@@ -15,8 +15,8 @@ import (
 
 // hostRuntime is a container runtime without containers: a command runs here, with pipes or on a terminal. It does
 // what the streaming server asks of a runtime and no more, so that what a client sees is the streaming server's doing:
-// it returns after all output was handed over, and the request's context is what upstream gives it, which does not end
-// when the client goes away.
+// it returns after all output was handed over, and the request's context is what upstream gives it. Over WebSocket that
+// ends where net/http's reader meets the end of the client's direction, and the command with it.
 type hostRuntime struct {
 	// What attach runs.
 	main []string

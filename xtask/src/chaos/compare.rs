@@ -18,6 +18,7 @@ use wsstream::Subprotocol;
 use wsstream_testing::chaos::{
     Tally, Verdict,
     oracle::{Claim, judge},
+    script::Finish,
 };
 
 use super::{
@@ -34,6 +35,9 @@ const AT_ONCE: usize = 6;
 
 /// How long the servers may take to let go of everything.
 const SETTLES: Duration = Duration::from_secs(30);
+
+/// The status of a command that was ended by SIGKILL.
+const KILLED: Claim = Claim::Exited(128 + 9);
 
 /// So many of the sessions that went wrong are told of.
 const STORIES: usize = 400;
@@ -162,6 +166,13 @@ impl Table {
             }
         };
         self.bytes += seen.stdout.seen() + seen.stderr.seen();
+        // net/http ends the request's context when its reader meets the end of the client's direction, and the runtime
+        // of interop/go then kills the command: its status, if it still gets out, is the truth about a lost session.
+        let cut = seen.fired > 0 && !seen.harmless;
+        if server.target == Target::Go && cut && seen.claim == KILLED && script.finish != Finish::Exit(137) {
+            seen.claim =
+                Claim::Lost("the command was killed with the connection, and its status says so".to_owned());
+        }
         let what = match judge(&script, &seen) {
             Verdict::Complete => {
                 counts.complete = 1;
