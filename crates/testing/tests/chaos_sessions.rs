@@ -6,7 +6,7 @@ use wsstream_proto::subprotocol::Subprotocol;
 use wsstream_testing::chaos::oracle::Claim;
 use wsstream_testing::chaos::script::Input;
 use wsstream_testing::chaos::session::Setting;
-use wsstream_testing::chaos::sweep::{CUTS, Worker};
+use wsstream_testing::chaos::sweep::{CUTS, Wire, Worker};
 use wsstream_testing::chaos::{Fault, Plan, Script, Verdict};
 
 fn clean(worker: &Worker) {
@@ -24,19 +24,20 @@ fn clean(worker: &Worker) {
 fn cut_short_sessions_are_complete_or_reported() {
     let mut worker = Worker::default();
     let stride = std::env::var("WSSTREAM_STRIDE").map_or(41, |text| text.parse().unwrap());
-    worker.every_byte(1, &CUTS, Setting::default(), stride, 3);
+    for wire in [Wire::WebSocket, Wire::Spdy] {
+        worker.every_byte(wire, 1, &CUTS, Setting::default(), stride, 3);
+    }
     clean(&worker);
 }
 
 #[test]
 fn sessions_cut_at_frames_are_complete_or_reported() {
-    let mut worker = Worker::default().at_most(1000);
-    worker.every_frame(
-        2,
-        &[Fault::Fin, Fault::Reset, Fault::Stall(Some(Duration::from_secs(5)))],
-        Setting::default(),
-    );
-    clean(&worker);
+    for wire in [Wire::WebSocket, Wire::Spdy] {
+        let mut worker = Worker::default().at_most(600);
+        let faults = [Fault::Fin, Fault::Reset, Fault::Stall(Some(Duration::from_secs(5)))];
+        worker.every_frame(wire, 2, &faults, Setting::default());
+        clean(&worker);
+    }
 }
 
 #[test]
@@ -44,7 +45,8 @@ fn random_sessions_are_complete_or_reported() {
     let mut worker = Worker::default();
     let count = std::env::var("WSSTREAM_SESSIONS").map_or(700, |text| text.parse().unwrap());
     for seed in 0..count {
-        worker.random(seed);
+        worker.random(Wire::WebSocket, seed);
+        worker.random(Wire::Spdy, seed);
     }
     clean(&worker);
 }
@@ -54,7 +56,7 @@ fn random_sessions_are_complete_or_reported() {
 fn changed_bytes_under_tls_are_noticed() {
     let mut worker = Worker::default().at_most(400);
     let setting = Setting { tls: true, ..Setting::default() };
-    worker.every_byte(3, &[Fault::Flip(0x20)], setting, 97, 5);
+    worker.every_byte(Wire::WebSocket, 3, &[Fault::Flip(0x20)], setting, 97, 5);
     clean(&worker);
 }
 
@@ -62,7 +64,7 @@ fn changed_bytes_under_tls_are_noticed() {
 #[test]
 fn changed_frame_headers_break_nothing_else() {
     let mut worker = Worker::default().at_most(1500);
-    worker.framing(4);
+    worker.framing(Wire::WebSocket, 4);
     let tally = &worker.tally;
     println!("{tally}");
     assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
@@ -89,7 +91,7 @@ fn input_that_does_not_drain_does_not_turn_a_clean_end_into_a_loss() {
 fn slow_and_resting_clients_are_waited_for() {
     let mut worker = Worker::default();
     for seed in [20_410_183, 20_468_268, 20_494_662, 20_621_302, 20_831_267, 21_000_394] {
-        worker.random(seed);
+        worker.random(Wire::WebSocket, seed);
     }
     clean(&worker);
 }
@@ -100,7 +102,7 @@ fn slow_and_resting_clients_are_waited_for() {
 fn acknowledged_pings_without_an_answer_do_not_keep_a_session() {
     let mut worker = Worker::default();
     for seed in [30_614_079, 30_615_159, 30_623_535, 30_678_711] {
-        worker.random(seed);
+        worker.random(Wire::WebSocket, seed);
     }
     let tally = &worker.tally;
     assert!(tally.is_clean() && tally.reported == 4, "{tally}\n{}", tally.examples.join("\n"));

@@ -6,30 +6,34 @@ use anyhow::{Result, bail};
 use wsstream_testing::chaos::{
     Fault,
     session::Setting,
-    sweep::{CUTS, Worker},
+    sweep::{CUTS, Wire, Worker},
 };
 
 use super::{Budget, Sweep};
 
 /// The sweeps that are run here.
-pub(super) const NAMES: [&str; 5] = ["bytes", "frames", "tls", "framing", "random"];
+pub(super) const NAMES: [&str; 8] =
+    ["bytes", "frames", "tls", "framing", "random", "spdy-bytes", "spdy-frames", "spdy-random"];
 
 /// Runs one of [`NAMES`].
 pub(super) fn sweep(name: &str, budget: &Budget, seed: u64) -> Result<Sweep> {
     Ok(match name {
-        "bytes" => bytes(budget, seed),
-        "frames" => frames(budget, seed),
+        "bytes" => bytes(budget, Wire::WebSocket, seed),
+        "frames" => frames(budget, Wire::WebSocket, seed),
         "tls" => tls(budget, seed),
         "framing" => framing(budget, seed),
-        "random" => random(budget, seed),
+        "random" => random(budget, Wire::WebSocket, seed),
+        "spdy-bytes" => bytes(budget, Wire::Spdy, seed),
+        "spdy-frames" => frames(budget, Wire::Spdy, seed),
+        "spdy-random" => random(budget, Wire::Spdy, seed),
         other => bail!("there is no sweep {other:?} in memory"),
     })
 }
 
 /// Every byte of the short sessions, in both directions, each version, four ways of cutting.
-fn bytes(budget: &Budget, seed: u64) -> Sweep {
+fn bytes(budget: &Budget, wire: Wire, seed: u64) -> Sweep {
     run(budget, |worker| {
-        let places = worker.every_byte(seed, &CUTS, Setting::default(), 1, 0);
+        let places = worker.every_byte(wire, seed, &CUTS, Setting::default(), 1, 0);
         if worker.is_done() {
             format!("{places} places, cut short by the time given")
         } else {
@@ -39,10 +43,11 @@ fn bytes(budget: &Budget, seed: u64) -> Sweep {
 }
 
 /// Every frame boundary and the bytes behind it.
-fn frames(budget: &Budget, seed: u64) -> Sweep {
+fn frames(budget: &Budget, wire: Wire, seed: u64) -> Sweep {
     let stall = Fault::Stall(Some(Duration::from_secs(5)));
     run(budget, |worker| {
-        worker.every_frame(seed, &[Fault::Fin, Fault::Reset, Fault::HalfClose, stall], Setting::default());
+        let faults = [Fault::Fin, Fault::Reset, Fault::HalfClose, stall];
+        worker.every_frame(wire, seed, &faults, Setting::default());
         String::new()
     })
 }
@@ -53,8 +58,10 @@ fn tls(budget: &Budget, seed: u64) -> Sweep {
         let setting = Setting { tls: true, ..Setting::default() };
         let flip = Fault::Flip(1 << (seed % 8));
         // A stride that shares no factor with another seed's offset walks through all of them over time.
-        worker.every_byte(seed, &[flip], setting, 37, seed % 37);
-        worker.every_byte(seed, &[Fault::Fin, Fault::Reset], setting, 61, seed % 61);
+        for wire in [Wire::WebSocket, Wire::Spdy] {
+            worker.every_byte(wire, seed, &[flip], setting, 37, seed % 37);
+            worker.every_byte(wire, seed, &[Fault::Fin, Fault::Reset], setting, 61, seed % 61);
+        }
         String::new()
     })
 }
@@ -62,17 +69,18 @@ fn tls(budget: &Budget, seed: u64) -> Sweep {
 /// Changed frame headers without TLS, which not everything can notice.
 fn framing(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
-        worker.framing(seed);
+        worker.framing(Wire::WebSocket, seed);
+        worker.framing(Wire::Spdy, seed);
         String::new()
     })
 }
 
 /// Random sessions of any length over random wires; session n has the seed plus n.
-fn random(budget: &Budget, seed: u64) -> Sweep {
+fn random(budget: &Budget, wire: Wire, seed: u64) -> Sweep {
     run(budget, |worker| {
         let mut next = seed;
         while !worker.is_done() {
-            worker.random(next);
+            worker.random(wire, next);
             next = next.wrapping_add(1);
         }
         format!("seeds {seed} to {}", next.wrapping_sub(1))

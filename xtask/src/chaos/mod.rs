@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use wsstream_testing::chaos::{
     Tally,
-    sweep::{per_second, random},
+    sweep::{Wire, per_second, random},
 };
 
 use crate::workspace::Workspace;
@@ -58,7 +58,8 @@ pub struct Args {
     /// Instead of the sweeps: the same sessions by our code and by Go's, and the table of docs/reliability.md anew
     #[arg(long, conflicts_with_all = ["only", "replay"])]
     compare: bool,
-    /// Run the one random session in memory that belongs to the seed, and tell all about it
+    /// Run the one random session in memory that belongs to the seed (over SPDY with --only spdy-random), and tell all
+    /// about it
     #[arg(long, requires = "seed")]
     replay: bool,
     /// Use the debug builds: slower to run, faster to build
@@ -90,6 +91,9 @@ const SWEEPS: &[(&str, u32)] = &[
     ("tls", 8),
     ("framing", 4),
     ("random", 16),
+    ("spdy-bytes", 10),
+    ("spdy-frames", 2),
+    ("spdy-random", 10),
     ("library", 12),
     ("exec", 10),
     ("exec-tls", 5),
@@ -148,7 +152,8 @@ impl Args {
         let seed = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 16);
         println!("seed {seed}");
         if self.replay {
-            return Ok(replay(seed));
+            let spdy = self.only.iter().any(|name| name.starts_with("spdy"));
+            return Ok(replay(if spdy { Wire::Spdy } else { Wire::WebSocket }, seed));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         if self.compare {
@@ -161,9 +166,7 @@ impl Args {
         if let Some(unknown) = self.only.iter().find(|only| SWEEPS.iter().all(|(name, _)| name != only)) {
             bail!("there is no sweep {unknown:?}");
         }
-        let chosen = SWEEPS
-            .iter()
-            .filter(|(name, _)| self.wants(name));
+        let chosen = SWEEPS.iter().filter(|(name, _)| self.wants(name));
         let (in_memory, real): (Vec<_>, Vec<_>) = chosen.partition(|(name, _)| memory::NAMES.contains(name));
         // Building takes what it takes; the time that was given is for the sweeps.
         let place =
@@ -230,11 +233,11 @@ fn sep(note: &str) -> &str {
     if note.is_empty() { "" } else { "; " }
 }
 
-fn replay(seed: u64) -> Tally {
-    let (script, plan, setting) = random(seed);
+fn replay(wire: Wire, seed: u64) -> Tally {
+    let (script, plan, setting) = random(wire, seed);
     println!("{script}\nplan: {plan}\n{setting:?}");
     let mut worker = wsstream_testing::chaos::sweep::Worker::default();
-    let run = worker.random(seed);
+    let run = worker.random(wire, seed);
     println!("{:?}: {:?}, {:?}", run.verdict, run.claim, run.record);
     worker.tally
 }

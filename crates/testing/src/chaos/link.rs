@@ -308,11 +308,21 @@ impl Recorder {
     /// What of the server's bytes the client has not read, as `SIOCOUTQ` would tell for TCP. It does not keep the wire.
     #[must_use]
     pub fn unsent(&self) -> UnsentProbe {
+        self.probe(1)
+    }
+
+    /// What of the client's bytes the server has not read.
+    #[must_use]
+    pub fn unsent_by_client(&self) -> UnsentProbe {
+        self.probe(0)
+    }
+
+    fn probe(&self, way: usize) -> UnsentProbe {
         let shared = Arc::downgrade(&self.shared);
         UnsentProbe::new(move || {
             let shared = shared.upgrade()?;
             let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            Some(shared.ducts[1].length())
+            Some(shared.ducts[way].length())
         })
     }
 

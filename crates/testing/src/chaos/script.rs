@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use wsstream_proto::subprotocol::{REMOTECOMMAND, Subprotocol};
+use wsstream_proto::subprotocol::{REMOTECOMMAND, RemoteVersion, Subprotocol};
 
 use super::content::{Checker, Content};
 
@@ -60,6 +60,8 @@ pub struct Script {
     pub seed: u64,
     /// The version, as a row of the table.
     pub protocol: Subprotocol,
+    /// SPDY carries it instead of a WebSocket; then the version is one that exists there.
+    pub spdy: bool,
     /// Bytes of stdout; with [`Input::Echo`] it is the input that counts.
     pub stdout: u64,
     /// Bytes of stderr.
@@ -91,6 +93,7 @@ impl Script {
         Self {
             seed,
             protocol,
+            spdy: false,
             stdout,
             stderr: 0,
             stdin: 0,
@@ -134,6 +137,7 @@ impl Script {
         Self {
             seed,
             protocol,
+            spdy: false,
             stdout,
             stderr: if rng.random_bool(0.4) { stderr } else { 0 },
             stdin,
@@ -177,6 +181,25 @@ impl Script {
             script.finish = Finish::Exit((seed >> 16) as u8);
         }
         script
+    }
+
+    /// The same session over SPDY, in the version that is nearest.
+    #[must_use]
+    pub fn over_spdy(mut self) -> Self {
+        let near = match self.protocol.version() {
+            Some(version) if version >= RemoteVersion::V4 => Subprotocol::V4,
+            Some(RemoteVersion::V3) => Subprotocol::V3,
+            Some(RemoteVersion::V2) => Subprotocol::V2,
+            _ => Subprotocol::CHANNEL,
+        };
+        (self.protocol, self.spdy) = (near, true);
+        self
+    }
+
+    /// Whether the client can say that its input is over.
+    #[must_use]
+    pub fn half_close(&self) -> bool {
+        self.spdy || self.protocol.half_close()
     }
 
     /// Whether stdin is asked for.
@@ -223,11 +246,13 @@ impl Script {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, protocol, stdout, stderr, stdin, input, stalled, taking, departure, finish } = self;
+        let Self { seed, protocol, spdy, stdout, stderr, stdin, input, stalled, taking, departure, finish } =
+            self;
         write!(
             f,
-            "script {seed} over {:?}: stdout {stdout}, stderr {stderr}, stdin {stdin} ({input:?}, stalled \
+            "script {seed} over {}{:?}: stdout {stdout}, stderr {stderr}, stdin {stdin} ({input:?}, stalled \
              {stalled:?}), client {taking:?}, leaves {departure:?}, ends {finish:?}",
+            if *spdy { "SPDY " } else { "" },
             protocol.name()
         )
     }

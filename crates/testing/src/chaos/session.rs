@@ -107,7 +107,7 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
         Arc::new(Mutex::new(Served { stdin: script.checker(0), clean_end: false, wrongs: Vec::new() }));
     let server =
         tokio::spawn(serve(script.clone(), server_io, Arc::clone(&served), setting, recorder.unsent()));
-    let client = tokio::spawn(consume(script.clone(), client_io, setting));
+    let client = tokio::spawn(consume(script.clone(), client_io, setting, recorder.unsent_by_client()));
 
     let mut wrongs = Vec::new();
     let (claim, stdout, stderr) = match finish(client, CLIENT_ENDS).await {
@@ -287,7 +287,7 @@ async fn echo(
         return Ok(());
     };
     // Before v5 nothing says that the input is over: such a command must know how much it wants.
-    let counts = !script.protocol.half_close();
+    let counts = !script.half_close();
     let mut left = script.stdin;
     loop {
         if matches!(script.departure, Departure::Server(at) if script.stdin - left >= at.min(script.stdin)) {
@@ -353,15 +353,15 @@ async fn print(
 /// What a client was told, what came on stdout and stderr, and what else was wrong.
 pub type Consumed = (Claim, Checker, Checker, Vec<String>);
 
-async fn consume(script: Script, io: impl Io + 'static, setting: Setting) -> Consumed {
+async fn consume(script: Script, io: impl Io + 'static, setting: Setting, unsent: UnsentProbe) -> Consumed {
     if setting.tls {
         match timeout(HANDSHAKE, tls::pair().0.connect(tls::name(), io)).await {
-            Ok(Ok(io)) => consume_http(script, io).await,
+            Ok(Ok(io)) => consume_http(script, io, unsent).await,
             Ok(Err(error)) => lost(&script, error.to_string()),
             Err(_) => lost(&script, "no TLS".to_owned()),
         }
     } else {
-        consume_http(script, io).await
+        consume_http(script, io, unsent).await
     }
 }
 
@@ -369,7 +369,7 @@ fn lost(script: &Script, why: String) -> Consumed {
     (Claim::Lost(why), script.checker(1), script.checker(2), Vec::new())
 }
 
-async fn consume_http(script: Script, io: impl Io + 'static) -> Consumed {
+async fn consume_http(script: Script, io: impl Io + 'static, unsent: UnsentProbe) -> Consumed {
     let mut rng = SmallRng::seed_from_u64(script.seed ^ 1);
     let request = Request::command(["run"]).stdin(script.has_stdin()).stdout(true).stderr(true);
     let mut limits = Limits::default();
@@ -378,13 +378,18 @@ async fn consume_http(script: Script, io: impl Io + 'static) -> Consumed {
     }
     let start = client::exec(request).protocols([script.protocol.clone()]).limits(limits);
     let endpoint = http::Uri::from_static("http://localhost/exec");
-    let process =
-        match timeout(HANDSHAKE, start.connect(io, start.request(&endpoint).expect("a short command"))).await
-        {
-            Ok(Ok(process)) => process,
-            Ok(Err(error)) => return lost(&script, error.to_string()),
-            Err(_) => return lost(&script, "no upgrade".to_owned()),
-        };
+    let connected = if script.spdy {
+        let start = start.spdy_protocols([script.protocol.clone()]).unsent_probe(Some(unsent));
+        let request = start.spdy_request(&endpoint).expect("a short command");
+        timeout(HANDSHAKE, start.connect_spdy(io, request)).await
+    } else {
+        timeout(HANDSHAKE, start.connect(io, start.request(&endpoint).expect("a short command"))).await
+    };
+    let process = match connected {
+        Ok(Ok(process)) => process,
+        Ok(Err(error)) => return lost(&script, error.to_string()),
+        Err(_) => return lost(&script, "no upgrade".to_owned()),
+    };
     converse(&script, process, rng.random()).await
 }
 

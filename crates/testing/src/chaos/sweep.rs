@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use wsstream_proto::subprotocol::{REMOTECOMMAND, Subprotocol};
+use wsstream_proto::subprotocol::{REMOTECOMMAND, SPDY_REMOTECOMMAND, Subprotocol};
 
 use super::oracle::{Tally, Verdict};
 use super::plan::{At, Fault, Plan, Way};
@@ -12,6 +12,36 @@ use super::session::{Run, Setting, run};
 
 /// So many sessions share a runtime; then a new one starts with a clock at zero.
 const PER_RUNTIME: u32 = 500;
+
+/// What carries the sessions of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// Channels of a WebSocket.
+    WebSocket,
+    /// Streams of SPDY.
+    Spdy,
+}
+
+impl Wire {
+    /// The versions that exist over it.
+    #[must_use]
+    pub fn versions(self) -> &'static [Subprotocol] {
+        match self {
+            Self::WebSocket => REMOTECOMMAND,
+            Self::Spdy => SPDY_REMOTECOMMAND,
+        }
+    }
+
+    /// The short sessions of a version.
+    #[must_use]
+    pub fn short(self, seed: u64, protocol: &Subprotocol) -> Vec<(&'static str, Script)> {
+        let mut scripts = Script::short(seed, protocol);
+        for (_, script) in &mut scripts {
+            script.spdy = self == Self::Spdy;
+        }
+        scripts
+    }
+}
 
 /// Runs sessions one after the other on its own runtime of one thread with a paused clock.
 #[derive(Debug)]
@@ -86,6 +116,7 @@ impl Worker {
     /// of `faults`' ways. Returns how many places there were.
     pub fn every_byte(
         &mut self,
+        wire: Wire,
         seed: u64,
         faults: &[Fault],
         setting: Setting,
@@ -93,8 +124,8 @@ impl Worker {
         offset: u64,
     ) -> u64 {
         let mut places = 0;
-        for protocol in REMOTECOMMAND {
-            for (name, script) in Script::short(seed, protocol) {
+        for protocol in wire.versions() {
+            for (name, script) in wire.short(seed, protocol) {
                 let name = format!("every byte of {name:?}");
                 let lengths = self.measure(&name, &script, setting);
                 for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
@@ -117,20 +148,27 @@ impl Worker {
     }
 
     /// Each short session of each version, cut at every frame boundary and just behind it.
-    pub fn every_frame(&mut self, seed: u64, faults: &[Fault], setting: Setting) {
-        self.frames(seed, faults, setting, 0..3);
+    pub fn every_frame(&mut self, wire: Wire, seed: u64, faults: &[Fault], setting: Setting) {
+        self.frames(wire, seed, faults, setting, 0..3);
     }
 
     /// Changes the bytes of the frame headers of short sessions, one bit and all bits at a time. Without TLS nothing
     /// can notice some of these; what must hold is that nothing panics, hangs or is left behind.
-    pub fn framing(&mut self, seed: u64) {
+    pub fn framing(&mut self, wire: Wire, seed: u64) {
         let flips: Vec<Fault> = (0..8).map(|bit| Fault::Flip(1 << bit)).chain([Fault::Flip(0xff)]).collect();
-        self.frames(seed, &flips, Setting::default(), 0..6);
+        self.frames(wire, seed, &flips, Setting::default(), 0..6);
     }
 
-    fn frames(&mut self, seed: u64, faults: &[Fault], setting: Setting, plus: std::ops::Range<u64>) {
-        for protocol in REMOTECOMMAND {
-            for (name, script) in Script::short(seed, protocol) {
+    fn frames(
+        &mut self,
+        wire: Wire,
+        seed: u64,
+        faults: &[Fault],
+        setting: Setting,
+        plus: std::ops::Range<u64>,
+    ) {
+        for protocol in wire.versions() {
+            for (name, script) in wire.short(seed, protocol) {
                 for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
                     for frame in 0..8 {
                         let mut fired = false;
@@ -152,16 +190,19 @@ impl Worker {
     }
 
     /// The random session of a seed: script, plan and wire.
-    pub fn random(&mut self, seed: u64) -> Run {
-        let (script, plan, setting) = random(seed);
+    pub fn random(&mut self, wire: Wire, seed: u64) -> Run {
+        let (script, plan, setting) = random(wire, seed);
         self.session("random", &script, &plan, setting)
     }
 }
 
 /// The random session that belongs to a seed.
 #[must_use]
-pub fn random(seed: u64) -> (Script, Plan, Setting) {
-    let script = Script::random(seed);
+pub fn random(wire: Wire, seed: u64) -> (Script, Plan, Setting) {
+    let script = match wire {
+        Wire::WebSocket => Script::random(seed),
+        Wire::Spdy => Script::random(seed).over_spdy(),
+    };
     let (up, down) = script.volume();
     let tls = seed % 8 == 7;
     let mut plan = Plan::random(seed, up, down);
@@ -179,7 +220,7 @@ pub fn random(seed: u64) -> (Script, Plan, Setting) {
 /// How a wire is cut in the sweeps over every byte.
 pub const CUTS: [Fault; 4] = [Fault::Fin, Fault::Reset, Fault::HalfClose, Fault::Vanish];
 
-/// The versions of the sweeps.
+/// The versions of the sweeps on real sockets.
 #[must_use]
 pub fn protocols() -> &'static [Subprotocol] {
     REMOTECOMMAND

@@ -25,7 +25,7 @@ use wsstream_proto::subprotocol::Subprotocol;
 pub use crate::client::ConnectError;
 use crate::client::{Offer, SpdyOffer};
 use crate::limits::{Limits, SpdyLimits, Timeouts};
-use crate::transport::Io;
+use crate::transport::{Io, UnsentProbe};
 pub use process::{Collected, Process};
 pub use streams::{OutputReader, ResizeSender, Stdin};
 
@@ -53,24 +53,35 @@ pub fn attach(request: Request) -> Start {
 #[derive(Debug, Clone)]
 pub struct Start {
     request: Request,
+    spelling: Spelling,
     offer: Offer,
     spdy_offer: SpdyOffer,
     limits: Limits,
     spdy_limits: SpdyLimits,
     timeouts: Timeouts,
+    probe: Option<UnsentProbe>,
 }
 
 impl Start {
     fn new(request: Request) -> Self {
         Self {
             request,
+            spelling: Spelling::ApiServer,
             offer: Offer::new(DEFAULT_PROTOCOLS),
             spdy_offer: SpdyOffer::new(DEFAULT_SPDY_PROTOCOLS),
             limits: Limits::default(),
             spdy_limits: SpdyLimits::one_session(),
             // How long a quiet session may last is the server's to say: a person's shell may rest overnight.
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            probe: None,
         }
+    }
+
+    /// Spells the parameters as the path of the endpoint has them. Default: as the API server's.
+    #[must_use]
+    pub fn spelling(mut self, spelling: Spelling) -> Self {
+        self.spelling = spelling;
+        self
     }
 
     /// Offers these versions, the best first. The row without a name stands for offering nothing.
@@ -109,6 +120,14 @@ impl Start {
         self
     }
 
+    /// How to learn what the kernel has not delivered yet: over SPDY it is the sign of life of a server that answers no
+    /// pings. Plain TCP is asked directly.
+    #[must_use]
+    pub fn unsent_probe(mut self, probe: Option<UnsentProbe>) -> Self {
+        self.probe = probe;
+        self
+    }
+
     /// The HTTP request for `endpoint` (`…/pods/NAME/exec` or `…/attach`, without a query), complete with the upgrade
     /// headers. Add authentication, then send it with any HTTP client built on hyper and give the answer to
     /// [`accept`](Self::accept), or use [`connect`](Self::connect).
@@ -124,7 +143,7 @@ impl Start {
     }
 
     fn http_request(&self, endpoint: &Uri) -> Result<HttpRequest<()>, http::Error> {
-        let query = self.request.to_query(Spelling::ApiServer);
+        let query = self.request.to_query(self.spelling);
         let mut parts = endpoint.clone().into_parts();
         parts.path_and_query = Some(format!("{}?{query}", endpoint.path()).parse()?);
         let mut request = HttpRequest::new(());

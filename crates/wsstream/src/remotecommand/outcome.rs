@@ -120,22 +120,22 @@ impl Outcome {
         end: &spdy::End,
         stats: &Stats,
     ) -> Self {
-        let broken = || {
-            Self::lost(
-                match end {
-                    spdy::End::Closed { status, .. } => LostWhy::NoStatusBeforeGoAway(*status),
-                    spdy::End::Lost(loss) => LostWhy::Spdy(loss.clone()),
-                },
-                stats,
-            )
-        };
         match Verdict::from_channel(raw, json_status) {
             Verdict::Exited(code) if whole => Self::Exited(code),
             Verdict::Failed(status) => Self::Failed(Box::new(status)),
             Verdict::Ended if whole => Self::Ended,
             Verdict::Invalid { reason, .. } if whole => Self::lost(LostWhy::BadStatus(reason), stats),
-            _ => broken(),
+            _ => Self::unsaid(end, stats),
         }
+    }
+
+    /// A SPDY session of which nothing says how the command ended.
+    pub(super) fn unsaid(end: &spdy::End, stats: &Stats) -> Self {
+        let why = match end {
+            spdy::End::Closed { status, .. } => LostWhy::NoStatusBeforeGoAway(*status),
+            spdy::End::Lost(loss) => LostWhy::Spdy(loss.clone()),
+        };
+        Self::lost(why, stats)
     }
 
     fn lost(why: LostWhy, stats: &Stats) -> Self {

@@ -349,11 +349,12 @@ impl Core {
         if self.broken.is_some() {
             return self.done_closing();
         }
-        let end = match self.peer_close {
-            Some(status) => End::Closed { by: Side::Peer, status },
-            None => End::Lost(Loss::Eof),
+        // A peer that has ended only its own direction may still read: it must not take what follows for a good end.
+        let (status, end) = match self.peer_close {
+            Some(status) => (GoAwayStatus::OK, End::Closed { by: Side::Peer, status }),
+            None => (GoAwayStatus::INTERNAL_ERROR, End::Lost(Loss::Eof)),
         };
-        self.begin_close(GoAwayStatus::OK, end);
+        self.begin_close(status, end);
         Step::Again
     }
 
@@ -385,7 +386,7 @@ impl Core {
             Due::DeadPeer(after) => self.handle_silence(after, now),
             Due::Idle(after) => {
                 debug!(?after, "closing an idle connection");
-                self.begin_close(GoAwayStatus::OK, End::Lost(Loss::Idle(after)));
+                self.begin_close(GoAwayStatus::INTERNAL_ERROR, End::Lost(Loss::Idle(after)));
             }
             Due::StuckFrame(after) => {
                 warn!(?after, "the peer does not go on with a frame");

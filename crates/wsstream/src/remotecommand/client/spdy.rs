@@ -55,8 +55,10 @@ struct Opened {
 /// Opens the streams and starts the session.
 pub(super) async fn open(start: &Start, accepted: SpdyAccepted) -> Result<Process, ConnectError> {
     let subprotocol = accepted.protocol().clone();
-    let (connection, mut driver) =
-        accepted.open(|builder| builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone()));
+    let (connection, mut driver) = accepted.open(|builder| {
+        let builder = builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone());
+        if start.probe.is_some() { builder.unsent_probe(start.probe.clone()) } else { builder }
+    });
     let opening = timeout(REPLY_PATIENCE, Opened::open(&connection, &start.request, &subprotocol));
     let opened = match select(pin!(opening), &mut driver).await {
         Either::Left((opened, _)) => opened,
@@ -149,7 +151,10 @@ impl Session {
         let (end, said) = match select(&mut driver, pin!(reading)).await {
             // What arrived before the end is still to be read.
             Either::Left((end, reading)) => (end, reading.await),
-            Either::Right((said, _)) => (until_closed(&connection, &outputs, driver).await, said),
+            Either::Right((said, _)) => {
+                let hang_up = said != Said::Reset;
+                (until_closed(&connection, &outputs, driver, hang_up).await, said)
+            }
         };
         let mut stats = counts.stats();
         for (channel, watch) in [(1, &outputs[0]), (2, &outputs[1])] {
@@ -162,31 +167,52 @@ impl Session {
         }
         // A reader that was dropped wanted no more; one that found its stream cut has said so.
         let ended = outputs.iter().flatten().all(|output| output.ended() != Some(false));
-        let whole = said && ended && !counts.is_cut();
-        Outcome::judge_spdy(&raw, json, whole, &end, &stats)
+        let whole = said != Said::Cut && ended && !counts.is_cut();
+        // Before v4 silence is success: a reset needs the server's word behind it that it was meant so.
+        let well = match end {
+            End::Closed { by, status } => {
+                status == GoAwayStatus::OK && (said != Said::Reset || by == Side::Peer)
+            }
+            _ => false,
+        };
+        let judged = Outcome::judge_spdy(&raw, json, whole, &end, &stats);
+        if judged == Outcome::Ended && !well { Outcome::unsaid(&end, &stats) } else { judged }
     }
 }
 
-/// Reads the error stream until it ends or holds a whole status. False: the connection ended before.
-async fn read_status(reader: &mut StreamReader, raw: &mut BytesMut, json: bool) -> bool {
+/// How the error stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// By FIN, or it holds a whole status.
+    All,
+    /// By a reset: Go's servers do so behind the status, and also when they give a session up.
+    Reset,
+    /// With the connection.
+    Cut,
+}
+
+/// Reads the error stream until it ends or holds a whole status.
+async fn read_status(reader: &mut StreamReader, raw: &mut BytesMut, json: bool) -> Said {
     loop {
         match reader.chunk().await {
             Ok(Some(chunk)) => raw.extend_from_slice(&chunk),
-            Ok(None) => return true,
-            // Go's servers end their error stream so, behind the status.
-            Err(error) => return matches!(error, ReadError::Reset(_)),
+            Ok(None) => return Said::All,
+            Err(ReadError::Reset(_)) => return Said::Reset,
+            Err(_) => return Said::Cut,
         }
         if raw.len() > MAX_STATUS || (json && is_complete_json(raw)) {
-            return true;
+            return Said::All;
         }
     }
 }
 
-/// The status is there. Hangs up when the outputs have ended as well: some servers leave that to the client.
+/// The error stream is over. Hangs up when the outputs have ended as well: some servers leave that to the client. Without
+/// `hang_up` the server's own goodbye is waited for, within a bound.
 async fn until_closed(
     connection: &Connection,
     outputs: &[Option<Watch>; 2],
     mut driver: Pin<&mut Driver>,
+    hang_up: bool,
 ) -> End {
     let outputs_end = async {
         for output in outputs.iter().flatten() {
@@ -194,6 +220,9 @@ async fn until_closed(
         }
     };
     if let Either::Left((end, _)) = select(&mut driver, pin!(outputs_end)).await {
+        return end;
+    }
+    if !hang_up && let Either::Left((end, _)) = select(&mut driver, pin!(sleep(CLOSE_PATIENCE))).await {
         return end;
     }
     connection.shutdown(GoAwayStatus::OK);

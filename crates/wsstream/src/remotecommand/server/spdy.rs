@@ -59,7 +59,7 @@ where
             }
         };
         let Some(opened) = opened else {
-            connection.shutdown(GoAwayStatus::OK);
+            connection.shutdown(GoAwayStatus::PROTOCOL_ERROR);
             return None;
         };
         let (streams, status) = opened.into_streams(&connection, &counts, &mut sizes);
@@ -161,13 +161,20 @@ async fn finish(
     subprotocol: &Subprotocol,
     result: &Result<ExitCode, Failure>,
 ) {
+    let mut goodbye = GoAwayStatus::OK;
     if let Some(mut status) = status {
-        if let Some(message) = status_message(subprotocol, result)
-            && let Err(error) = status.send(message).await
-        {
-            debug!(%error, "the status could not be sent");
+        let sent = match status_message(subprotocol, result) {
+            Some(message) => status.send(message).await,
+            None => Ok(()),
+        };
+        match sent.and_then(|()| status.close()) {
+            Ok(()) => {}
+            Err(error) => {
+                debug!(%error, "the status could not be sent");
+                // Before v4 silence is success: the goodbye must not be a good one.
+                goodbye = GoAwayStatus::INTERNAL_ERROR;
+            }
         }
-        let _ = status.close();
     }
-    connection.shutdown(GoAwayStatus::OK);
+    connection.shutdown(goodbye);
 }

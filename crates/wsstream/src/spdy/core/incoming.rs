@@ -122,6 +122,7 @@ impl Core {
             slot.taken = now;
         }
         let len = bytes.len();
+        slot.inbox.received += len as u64;
         slot.inbox.push(bytes);
         if let Some(waker) = slot.inbox.waker.take() {
             waker.wake();
