@@ -40,6 +40,7 @@ pub mod auth;
 pub mod config;
 pub mod duration;
 pub mod kubeconfig;
+mod kubelet;
 pub mod limits;
 mod net;
 pub mod pod;

@@ -27,63 +27,83 @@ use wsstream::{
         status::Status,
         subprotocol::{REMOTECOMMAND, SPDY_UPGRADE, Subprotocol},
     },
-    remotecommand::{self, Attacher, Executor, ExitCode, Failure, Streams, server},
+    remotecommand::{self, Attacher, Executor, ExitCode, Failure, Spelling, Streams, server},
     upgrade::{is_spdy, is_websocket},
 };
 
 pub(crate) async fn exec(
     State(api): State<Api>,
     path: Names<(String, String)>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let (container, session) = prepare(&api, "exec", path, &request)?;
-    let exec = match server::Exec::accept(&mut request) {
-        Ok(exec) => exec.options(api.session_options()),
-        Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
-    };
-    let response = exec.response().map(|()| Body::empty());
-    let executor = InTarget { target: container.target, sessions: api.sessions().clone() };
-    api.sessions().spawn(session.run(async move { exec.serve(executor).await }));
-    Ok(response)
+    let place = Place::named(&api, path, &request)?;
+    exec_in(&api, &place, request)
 }
 
 pub(crate) async fn attach(
     State(api): State<Api>,
     path: Names<(String, String)>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let (container, session) = prepare(&api, "attach", path, &request)?;
-    let attach = match server::Attach::accept(&mut request) {
+    let place = Place::named(&api, path, &request)?;
+    attach_in(&api, &place, request)
+}
+
+/// Where a session takes place, and how the rest of the request is spelled.
+pub(crate) struct Place {
+    pub(crate) snapshot: Arc<PodSnapshot>,
+    pub(crate) container: Container,
+    pub(crate) spelling: Spelling,
+}
+
+impl Place {
+    /// As the API server's paths name it: the container, if there are several, by a parameter.
+    fn named(api: &Api, path: Names<(String, String)>, request: &Request) -> Result<Self, Refusal> {
+        let (namespace, name) = names(path)?;
+        let (pod, snapshot) = find_pod(api, &namespace, &name)?;
+        let container = find_container(&pod, Query::of(request.uri()).text("container"))?.clone();
+        Ok(Self { snapshot, container, spelling: Spelling::ApiServer })
+    }
+}
+
+/// Runs a command in a place.
+pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
+    let session = prepare(api, "exec", place, &request)?;
+    let exec = match server::Exec::accept_spelled(&mut request, place.spelling) {
+        Ok(exec) => exec.options(api.session_options()),
+        Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
+    };
+    let response = exec.response().map(|()| Body::empty());
+    let executor = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
+    api.sessions().spawn(session.run(async move { exec.serve(executor).await }));
+    Ok(response)
+}
+
+/// Attaches to what runs in a place.
+pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
+    let session = prepare(api, "attach", place, &request)?;
+    let attach = match server::Attach::accept_spelled(&mut request, place.spelling) {
         Ok(attach) => attach.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     let response = attach.response().map(|()| Body::empty());
-    let attacher = InTarget { target: container.target, sessions: api.sessions().clone() };
+    let attacher = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(async move { attach.serve(attacher).await }));
     Ok(response)
 }
 
-/// Everything that can be wrong before the upgrade is looked at.
-fn prepare(
-    api: &Api,
-    kind: &'static str,
-    path: Names<(String, String)>,
-    request: &Request,
-) -> Result<(Container, Session), Refusal> {
-    let (namespace, name) = names(path)?;
-    let (pod, snapshot) = find_pod(api, &namespace, &name)?;
-    let container = find_container(&pod, Query::of(request.uri()).text("container"))?.clone();
-    if snapshot.phase.is_over() {
+/// Everything else that can be wrong before the upgrade is looked at.
+fn prepare(api: &Api, kind: &'static str, place: &Place, request: &Request) -> Result<Session, Refusal> {
+    let phase = place.snapshot.phase;
+    if phase.is_over() {
         let verb = if kind == "exec" { "exec into" } else { "attach to" };
-        let phase = snapshot.phase;
         return Err(Refusal::bad_request(format!(
             "cannot {verb} a container in a completed pod; current phase is {phase}"
         )));
     }
     check_upgrade(request.headers())?;
     refuse_when_closing(api)?;
-    let session = Session::new(api, kind, &snapshot, &container.name, request);
-    Ok((container, session))
+    Ok(Session::new(api, kind, &place.snapshot, &place.container.name, request))
 }
 
 /// A session that began now would be ended at once.

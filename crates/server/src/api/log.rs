@@ -8,7 +8,10 @@ use super::{
     query::Query,
     session::Session,
 };
-use crate::target::{LogOptions, LogStream};
+use crate::{
+    pod::{Container, PodSnapshot},
+    target::{LogOptions, LogStream},
+};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -30,14 +33,25 @@ use wsstream::{
 pub(crate) async fn get(
     State(api): State<Api>,
     path: Names<(String, String)>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let (namespace, name) = names(path)?;
     let query = Query::of(request.uri());
     let options = options(&query)?;
     let (pod, snapshot) = find_pod(&api, &namespace, &name)?;
     let container = find_container(&pod, query.text("container"))?;
-    refuse_when_closing(&api)?;
+    log_of(&api, &snapshot, container, options, request).await
+}
+
+/// Sends the log of a container.
+pub(crate) async fn log_of(
+    api: &Api,
+    snapshot: &PodSnapshot,
+    container: &Container,
+    options: LogOptions,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    refuse_when_closing(api)?;
     let log =
         container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let log = until_closing(log, api.sessions().closing());
@@ -45,7 +59,7 @@ pub(crate) async fn get(
         return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", Body::from_stream(log)));
     }
 
-    let session = Session::new(&api, "log", &snapshot, &container.name, &request);
+    let session = Session::new(api, "log", snapshot, &container.name, &request);
     let upgrade = match Upgrade::accept(&mut request, READER) {
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
@@ -73,7 +87,7 @@ pub(crate) async fn get(
 }
 
 /// Reads the parameters of `PodLogOptions`.
-fn options(query: &Query<'_>) -> Result<LogOptions, Refusal> {
+pub(crate) fn options(query: &Query<'_>) -> Result<LogOptions, Refusal> {
     let since_time = match query.text("sinceTime") {
         Some(text) => Some(text.parse::<Timestamp>().map_err(|_| {
             Refusal::bad_request(format!("the query parameter sinceTime={text:?} is not an RFC 3339 time"))

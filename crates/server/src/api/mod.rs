@@ -4,14 +4,14 @@
 //! `/readyz` is authenticated, unknown paths included, so that an outsider learns nothing from a 404.
 
 mod accept;
-mod answer;
+pub(crate) mod answer;
 mod discovery;
-mod exec;
-mod log;
+pub(crate) mod exec;
+pub(crate) mod log;
 mod object;
-mod pods;
-mod portforward;
-mod query;
+pub(crate) mod pods;
+pub(crate) mod portforward;
+pub(crate) mod query;
 mod selector;
 mod session;
 mod sessions;
@@ -20,7 +20,7 @@ mod watch;
 
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, auth::Authenticator, pod::Ports};
+use crate::{Limits, Pods, auth::Authenticator, kubelet, pod::Ports};
 use answer::Refusal;
 use axum::{
     Router,
@@ -94,7 +94,8 @@ impl Api {
         options
     }
 
-    /// The routes. They begin with `/api`, `/apis` and `/version`; the fallback answers 404 with a Status.
+    /// The routes. They begin with `/api`, `/apis` and `/version`, and those of the kubelet's own API with `/exec`,
+    /// `/attach`, `/portForward` and `/containerLogs`; the fallback answers 404 with a Status.
     ///
     /// Serve them over HTTP/1.1 with upgrades, as `axum::serve` and [`Server`](crate::Server) do.
     pub fn router(&self) -> Router {
@@ -119,6 +120,7 @@ impl Api {
                 "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
                 get(portforward::portforward).post(portforward::portforward),
             )
+            .merge(kubelet::routes())
             .fallback(any(|| async { Refusal::no_such_resource() }))
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(self.clone());

@@ -11,7 +11,7 @@ use super::{
     session::Session,
     sessions::Sessions,
 };
-use crate::pod::{Phase, Ports};
+use crate::pod::{Phase, Pod, PodSnapshot, Ports};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -20,16 +20,28 @@ use axum::{
 use http::header;
 use wsstream::{
     portforward::{ForwardError, PortForwarder, PortStream, server::PortForward},
+    remotecommand::Spelling,
     upgrade::{is_spdy, is_websocket},
 };
 
 pub(crate) async fn portforward(
     State(api): State<Api>,
     path: Names<(String, String)>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let (namespace, name) = names(path)?;
     let (pod, snapshot) = find_pod(&api, &namespace, &name)?;
+    forward_to(&api, &pod, &snapshot, Spelling::ApiServer, request)
+}
+
+/// Forwards to the ports of a pod; `spelling` is that of their parameter, where the client needs one.
+pub(crate) fn forward_to(
+    api: &Api,
+    pod: &Pod,
+    snapshot: &PodSnapshot,
+    spelling: Spelling,
+    mut request: Request,
+) -> Result<Response, Refusal> {
     if snapshot.phase != Phase::Running {
         let phase = snapshot.phase;
         return Err(Refusal::bad_request(format!(
@@ -39,9 +51,9 @@ pub(crate) async fn portforward(
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Refusal::bad_request("Upgrade request required"));
     }
-    refuse_when_closing(&api)?;
+    refuse_when_closing(api)?;
     let wire = if is_spdy(request.headers()) || is_websocket(request.headers()) {
-        PortForward::accept(&mut request)
+        PortForward::accept_spelled(&mut request, spelling)
     } else {
         return Err(Refusal::bad_request(format!(
             "cannot upgrade to {:?}: this server takes WebSocket and SPDY/3.1",
@@ -53,7 +65,7 @@ pub(crate) async fn portforward(
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     // Containers of a pod share its network: none is named.
-    let session = Session::new(&api, "portforward", &snapshot, "-", &request);
+    let session = Session::new(api, "portforward", snapshot, "-", &request);
     let response = forward.response().map(|()| Body::empty());
     let forwarder = InPod { ports: pod.ports.clone(), sessions: api.sessions().clone() };
     let closing = api.sessions().closing().cancelled_owned();

@@ -121,6 +121,7 @@ enum AnyOffer {
 pub struct Attempt {
     wire: Wire,
     ports: Vec<u16>,
+    spelling: Spelling,
     offer: AnyOffer,
     limits: Limits,
     spdy: SpdyLimits,
@@ -138,13 +139,20 @@ impl Attempt {
         let mut spdy = SpdyLimits::default();
         // Only clients open streams.
         spdy.session.max_streams = 0;
-        Self { wire, ports, offer, limits: Limits::default(), spdy, timeouts }
+        Self { wire, ports, spelling: Spelling::ApiServer, offer, limits: Limits::default(), spdy, timeouts }
     }
 
     /// What it tries.
     #[must_use]
     pub fn wire(&self) -> Wire {
         self.wire
+    }
+
+    /// Spells the ports, where the URL names them, as the path of the endpoint has them. Default: as the API server's.
+    #[must_use]
+    pub fn spelling(mut self, spelling: Spelling) -> Self {
+        self.spelling = spelling;
+        self
     }
 
     /// How much may be held and taken, over channels.
@@ -179,7 +187,7 @@ impl Attempt {
         let mut request = HttpRequest::new(());
         let mut parts = endpoint.clone().into_parts();
         if let Wire::Channels(_) = self.wire {
-            let query = ports_query(&self.ports, Spelling::ApiServer);
+            let query = ports_query(&self.ports, self.spelling);
             parts.path_and_query = Some(format!("{}?{query}", endpoint.path()).parse()?);
         }
         *request.uri_mut() = Uri::from_parts(parts)?;
