@@ -1,5 +1,14 @@
 //! Peers that mean harm: whatever they send, memory stays bounded, the smallest thing ends, and the log names the fault.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 mod common;
 mod spdy_common;
 

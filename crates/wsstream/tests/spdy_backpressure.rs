@@ -1,5 +1,14 @@
 //! What waits where: a stream that is not read, peers that flood each other, and the budget that holds it all.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 mod spdy_common;
 
 use std::time::Duration;

@@ -1,5 +1,14 @@
 //! The deadlines of SPDY connections, with time that stands still until somebody waits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 mod spdy_common;
 
 use std::sync::Arc;

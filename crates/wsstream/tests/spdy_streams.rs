@@ -1,5 +1,14 @@
 //! SPDY streams: opening, answering, both directions, their ends, and what dropping does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 mod spdy_common;
 
 use std::future::Future as _;

@@ -1,6 +1,14 @@
 //! Many streams from many tasks on several threads: each byte once and in order, or the stream is reset.
 
 #![cfg(feature = "net")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod spdy_common;
 

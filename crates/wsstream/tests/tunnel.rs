@@ -1,5 +1,14 @@
 //! The tunnel as its peer sees it: messages, pings, Close, and what breaks the rules.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::pin;
