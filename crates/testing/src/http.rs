@@ -50,6 +50,13 @@ impl Upgrade {
         self
     }
 
+    /// Another target (path and query).
+    #[must_use]
+    pub fn target(mut self, target: &str) -> Self {
+        self.target = target.into();
+        self
+    }
+
     /// Adds a header line; lines of the same name stay.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
