@@ -25,7 +25,7 @@ use crate::remotecommand::Outcome;
 use crate::remotecommand::wire::{Counts, WireReader, WireWriter};
 use crate::spdy::{Connection, Driver, End, ReadError, Side, Stream, StreamReader, Watch};
 
-/// How long a server may take to reply to the streams, as in client-go.
+/// How long a server may take to reply to each of the streams, as in client-go.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait for the server to hang up once everything is there.
@@ -59,15 +59,12 @@ pub(super) async fn open(start: &Start, accepted: SpdyAccepted) -> Result<Proces
         let builder = builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone());
         if start.probe.is_some() { builder.unsent_probe(start.probe.clone()) } else { builder }
     });
-    let opening = timeout(REPLY_PATIENCE, Opened::open(&connection, &start.request, &subprotocol));
+    let opening = Opened::open(&connection, &start.request, &subprotocol);
     let opened = match select(pin!(opening), &mut driver).await {
         Either::Left((opened, _)) => opened,
         // A short command may be over by now, and its streams were taken all the same.
         Either::Right((_, opening)) => opening.await,
     };
-    let opened = opened.map_err(|_| {
-        ConnectError::Lost(format!("the server did not take the streams within {REPLY_PATIENCE:?}"))
-    })?;
     let opened = opened.map_err(ConnectError::Lost)?;
     Ok(opened.into_process(subprotocol, connection, driver))
 }
@@ -94,7 +91,10 @@ impl Opened {
         let Self { error, stdin, stdout, stderr, resize } = &mut opened;
         for stream in [Some(error), stdin.as_mut(), stdout.as_mut(), stderr.as_mut(), resize.as_mut()] {
             if let Some(stream) = stream {
-                stream.replied().await.map_err(|error| error.to_string())?;
+                let replied = timeout(REPLY_PATIENCE, stream.replied()).await;
+                let replied = replied
+                    .map_err(|_| format!("the server did not take the streams within {REPLY_PATIENCE:?}"))?;
+                replied.map_err(|error| error.to_string())?;
             }
         }
         Ok(opened)
