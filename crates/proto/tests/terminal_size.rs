@@ -215,7 +215,7 @@ proptest! {
         let whole = decode([&stream[..]]);
         prop_assert_eq!(&decode(stream.chunks(cut)), &whole);
         prop_assert_eq!(&decode(stream.chunks(1)), &whole);
-        for at in 0..stream.len() {
+        for at in (0..stream.len()).step_by(if cfg!(miri) { 13 } else { 1 }) {
             let (head, tail) = stream.split_at(at);
             prop_assert_eq!(&decode([head, tail]), &whole);
         }
