@@ -126,9 +126,12 @@ const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         name: "connection is below remotecommand",
+        // Not every folder with a `spdy` in it: remote commands have files of that name, which are above.
         applies: |path| {
-            path.starts_with("crates/wsstream/src/")
-                && (in_module(path, "connection") || in_module(path, "spdy"))
+            ["connection", "spdy"].iter().any(|name| {
+                let rest = path.strip_prefix("crates/wsstream/src/").and_then(|path| path.strip_prefix(name));
+                rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+            })
         },
         forbidden: &["remotecommand", "portforward"],
         reason: "a connection carries channels or streams and does not know what for",
@@ -325,6 +328,10 @@ mod tests {
         assert_eq!(source_faults(path, "use crate::{limits, remotecommand};").len(), 1);
         assert_eq!(source_faults(path, "let x = crate::remotecommand::Streams::new();").len(), 1);
         assert!(source_faults(path, "/// Used by [`crate::remotecommand`].").is_empty());
+        let core = "crates/wsstream/src/spdy/core/handles.rs";
+        assert_eq!(source_faults(core, "use crate::portforward::Pair;").len(), 1);
+        let above = "crates/wsstream/src/remotecommand/server/spdy.rs";
+        assert!(source_faults(above, "use crate::remotecommand::Streams;").is_empty());
     }
 
     #[test]
