@@ -189,6 +189,28 @@ async fn the_proxy_cuts_as_tcp_does() {
     }
 }
 
+/// It once passed a reset on as soon as it could not write to the server any more, ahead of what the server had sent:
+/// that made losses out of sessions whose wire nobody had cut.
+#[tokio::test]
+async fn what_a_server_sent_before_its_reset_arrives() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = "down:split=4096 down:delay=10".parse().unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap(), slow).await.unwrap();
+    let client = TcpStream::connect(proxy.address()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let (mut reads, mut writes) = client.into_split();
+    let flood = tokio::spawn(async move { while writes.write_all(&[b'.'; 4096]).await.is_ok() {} });
+    // Closed with input unread: a reset, behind bytes that the other end's kernel has.
+    server.readable().await.unwrap();
+    server.write_all(&[b'x'; 40_000]).await.unwrap();
+    drop(server);
+    let mut got = Vec::new();
+    let _ = reads.read_to_end(&mut got).await;
+    assert_eq!(got.len(), 40_000);
+    // The client learns all the same that nobody listens.
+    tokio::time::timeout(Duration::from_secs(20), flood).await.unwrap().unwrap();
+}
+
 /// A judge that never says no is none.
 #[test]
 fn the_judge_knows_lies() {

@@ -1,7 +1,8 @@
 //! A TCP proxy under a plan, between any client and any server: kubectl and Go's server as well as ours.
 //!
 //! A cut is what TCP has: FIN is a shutdown of both directions, RST a close with a linger time of zero. Whatever a
-//! plan says happens to every connection through the proxy, so one proxy is made for one session.
+//! plan says happens to every connection through the proxy, so one proxy is made for one session. What the plan does not
+//! cut arrives: when a server resets its connection, the client first gets all that had been sent before.
 
 use std::io;
 use std::net::SocketAddr;
@@ -107,8 +108,9 @@ async fn relay(client: TcpStream, server: TcpStream, plan: &Plan, counts: &Count
     let (fate, _) = watch::channel(Fate::Runs);
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
-    let up = Pipe { lane: Lane::new(plan, Way::Up), way: Way::Up, fate: &fate, counts };
-    let down = Pipe { lane: Lane::new(plan, Way::Down), way: Way::Down, fate: &fate, counts };
+    let (answered, _) = watch::channel(false);
+    let pipe = |way| Pipe { lane: Lane::new(plan, way), way, fate: &fate, answered: &answered, counts };
+    let (up, down) = (pipe(Way::Up), pipe(Way::Down));
     let (from_client, from_server) =
         tokio::join!(up.run(client_reads, server_writes), down.run(server_reads, client_writes));
     let last = *fate.borrow();
@@ -135,6 +137,8 @@ struct Pipe<'a> {
     lane: Lane,
     way: Way,
     fate: &'a watch::Sender<Fate>,
+    /// Whether all that comes from the server has been handed on.
+    answered: &'a watch::Sender<bool>,
     counts: &'a Counts,
 }
 
@@ -160,7 +164,25 @@ impl Pipe<'_> {
             () = ended => {}
             () = self.moves(&mut from, &mut to) => {}
         }
+        if self.way == Way::Down {
+            let _ = self.answered.send(true);
+        }
         (from, to)
+    }
+
+    /// The server takes nothing more: throws away what the client sends, until it ends or has had its time for the
+    /// server's last words.
+    async fn unheard(&self, from: &mut OwnedReadHalf) {
+        let mut answered = self.answered.subscribe();
+        let over = async {
+            let _ = answered.wait_for(|answered| *answered).await;
+            sleep(LINGER).await;
+        };
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            _ = tokio::io::copy(from, &mut nowhere) => {}
+            () = over => drop(self.fate.send(Fate::Reset)),
+        }
     }
 
     async fn moves(&mut self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
@@ -179,8 +201,11 @@ impl Pipe<'_> {
                 fired = self.lane.fired();
                 self.counts.passed[self.way.index()].fetch_add(used as u64, Ordering::Relaxed);
                 if self.deliver(&mut out, to).await.is_err() {
-                    // The receiver is gone; the sender learns it when its socket is closed.
-                    let _ = self.fate.send(Fate::Reset);
+                    match self.way {
+                        Way::Down => drop(self.fate.send(Fate::Reset)),
+                        // The other direction hands on what the server has sent before it went; then all ends.
+                        Way::Up => self.unheard(from).await,
+                    }
                     return;
                 }
                 match fault {
@@ -199,6 +224,14 @@ impl Pipe<'_> {
                     length = 0;
                 }
                 Ok(n) => length = n,
+                Err(_) if self.way == Way::Down => {
+                    // A reset behind the last bytes. Passed on at once it would overtake those that the client has
+                    // not read, which it does on no wire between two Linux machines; so FIN goes first.
+                    let _ = to.shutdown().await;
+                    sleep(LINGER).await;
+                    let _ = self.fate.send(Fate::Reset);
+                    return;
+                }
                 Err(_) => {
                     let _ = self.fate.send(Fate::Reset);
                     return;
