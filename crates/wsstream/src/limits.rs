@@ -87,7 +87,7 @@ pub struct SpdyLimits {
     pub session: wsstream_proto::spdy::Limits,
     /// What may wait in all streams together for their readers, in bytes. Default 4 MiB: sixteen forwarded connections
     /// that stand still at once with [`soft_stream`](Self::soft_stream) each. Beyond it nothing more is read and TCP
-    /// pushes back.
+    /// pushes back; one read of 32 KiB may go above. Memory stays within twice the bytes counted.
     pub receive_buffer: usize,
     /// What one stream may hold before it counts as hoarding, in bytes: when one has to be given up, it is one that
     /// holds more, if there is such a one. Default 256 KiB, which is what the peer's kernel and ours hold anyway.
