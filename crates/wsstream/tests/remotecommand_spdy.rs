@@ -9,6 +9,7 @@
     clippy::indexing_slicing,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod common;
 #[path = "common/shell.rs"]
@@ -336,7 +337,7 @@ async fn a_session_is_complete_only_with_a_status_and_the_end_of_each_output() {
                 return;
             }
             connection.shutdown(GoAwayStatus::OK);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let process = start(address, exec(Request::command(["x"]).stdout(true))).await.unwrap();

@@ -89,13 +89,12 @@ impl Opened {
             resize: open_if(request.tty && protocol.resize(), StreamType::Resize).await?,
         };
         let Self { error, stdin, stdout, stderr, resize } = &mut opened;
-        for stream in [Some(error), stdin.as_mut(), stdout.as_mut(), stderr.as_mut(), resize.as_mut()] {
-            if let Some(stream) = stream {
-                let replied = timeout(REPLY_PATIENCE, stream.replied()).await;
-                let replied = replied
-                    .map_err(|_| format!("the server did not take the streams within {REPLY_PATIENCE:?}"))?;
-                replied.map_err(|error| error.to_string())?;
-            }
+        let optional = [stdin, stdout, stderr, resize].into_iter().filter_map(Option::as_mut);
+        for stream in std::iter::once(error).chain(optional) {
+            let replied = timeout(REPLY_PATIENCE, stream.replied()).await;
+            let replied = replied
+                .map_err(|_| format!("the server did not take the streams within {REPLY_PATIENCE:?}"))?;
+            replied.map_err(|error| error.to_string())?;
         }
         Ok(opened)
     }
