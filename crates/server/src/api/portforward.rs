@@ -56,7 +56,7 @@ pub(crate) fn forward_to(
         PortForward::accept_spelled(&mut request, spelling)
     } else {
         return Err(Refusal::bad_request(format!(
-            "cannot upgrade to {:?}: this server takes WebSocket and SPDY/3.1",
+            "cannot upgrade to {:?}: this server takes WebSocket and SPDY",
             request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or("?")
         )));
     };

@@ -58,7 +58,7 @@ impl SpdyOffer {
 
     fn check(&self, headers: &HeaderMap) -> Result<&Subprotocol, ConnectError> {
         if !is_spdy(headers) {
-            return Err(ConnectError::BadAnswer("it does not upgrade to SPDY/3.1".to_owned()));
+            return Err(ConnectError::BadAnswer(format!("it does not upgrade to {SPDY_UPGRADE}")));
         }
         // Servers of Kubernetes 1.0 answered without a version and spoke the first; whoever offers that takes it.
         let first = Subprotocol::CHANNEL;

@@ -46,9 +46,9 @@ impl SpdyHandshake {
             return Err(Rejection::bad_request("SPDY upgrades are not possible over HTTP/2; use HTTP/1.1"));
         }
         if !is_spdy(headers) {
-            return Err(Rejection::bad_request(
-                "unable to upgrade: missing upgrade headers in request: `Connection: Upgrade` and `Upgrade: SPDY/3.1`",
-            ));
+            return Err(Rejection::bad_request(format!(
+                "unable to upgrade: missing upgrade headers in request: `Connection: Upgrade` and `Upgrade: {SPDY_UPGRADE}`"
+            )));
         }
         if !matches!(*request.method(), Method::GET | Method::POST) {
             return Err(Rejection::status(Status::method_not_allowed(
