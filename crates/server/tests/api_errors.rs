@@ -288,7 +288,7 @@ async fn port_forward_says_what_is_wrong_whatever_the_wire() {
         (Method::GET, "websocket", "Sec-WebSocket-Version"),
         (Method::POST, "SPDY/3.1", "X-Stream-Protocol-Version"),
         (Method::POST, "", "Upgrade request required"),
-        (Method::GET, "h2c", "this server takes WebSocket and SPDY/3.1"),
+        (Method::GET, "h2c", "this server takes WebSocket and SPDY"),
     ];
     for (method, upgrade, part) in &wires {
         let message = server.answer(request("host", method, upgrade)).await.failure(400, "BadRequest");
