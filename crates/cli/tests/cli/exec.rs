@@ -235,18 +235,23 @@ async fn another_servers_certificate_is_not_trusted() {
 #[tokio::test]
 async fn every_protocol_runs_a_command_and_says_what_it_knows() {
     let server = Server::start(&[]).await;
-    for (protocol, status) in [
-        ("v5.channel.k8s.io", true),
-        ("v4.channel.k8s.io", true),
-        ("v4.base64.channel.k8s.io", true),
-        ("v3.channel.k8s.io", false),
-        ("v2.channel.k8s.io", false),
-        ("channel.k8s.io", false),
-        ("base64.channel.k8s.io", false),
-        ("none", false),
+    for (transport, protocol, status) in [
+        ("websocket", "v5.channel.k8s.io", true),
+        ("websocket", "v4.channel.k8s.io", true),
+        ("websocket", "v4.base64.channel.k8s.io", true),
+        ("websocket", "v3.channel.k8s.io", false),
+        ("websocket", "v2.channel.k8s.io", false),
+        ("websocket", "channel.k8s.io", false),
+        ("websocket", "base64.channel.k8s.io", false),
+        ("websocket", "none", false),
+        ("spdy", "v4.channel.k8s.io", true),
+        ("spdy", "v3.channel.k8s.io", false),
+        ("spdy", "v2.channel.k8s.io", false),
+        ("spdy", "channel.k8s.io", false),
     ] {
         let exec = async |script: &str| {
-            server.exec(&["--protocol", protocol, "host", "--", "sh", "-c", script]).await
+            let flags = ["--transport", transport, "--protocol", protocol];
+            server.exec(&[&flags[..], &["host", "--", "sh", "-c", script]].concat()).await
         };
         let output = exec("echo out; echo err >&2").await;
         assert_eq!(stdout(&output), "out\n", "{protocol}");
@@ -265,6 +270,19 @@ async fn every_protocol_runs_a_command_and_says_what_it_knows() {
             assert_eq!(output.status.code(), Some(1), "{protocol}");
             assert!(stderr(&output).contains("exit code 7"), "{protocol}: {}", stderr(&output));
         }
+    }
+}
+
+/// Over SPDY each version can say that the input is over.
+#[tokio::test]
+async fn input_over_spdy_has_an_end() {
+    let server = Server::start(&[]).await;
+    let input: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+    for protocol in ["v4.channel.k8s.io", "channel.k8s.io"] {
+        let arguments =
+            ["exec", "-i", "--transport", "spdy", "--protocol", protocol, "host", "--", "wc", "-c"];
+        let output = run_with_input(&mut server.client(&arguments), &input).await;
+        assert_eq!(stdout(&output).trim(), "1000000", "{protocol}: {}", stderr(&output));
     }
 }
 
