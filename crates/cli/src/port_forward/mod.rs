@@ -31,8 +31,8 @@ Examples:
   wsstream port-forward --address 0.0.0.0 web 8080:80
                                               for others in the network too
 
-A connection that fails ends no other. When the session with the server is lost, connections in it end, and a
-new session is opened for the next ones. SIGINT and SIGTERM end it with exit code 0.")]
+A connection that fails ends no other. When the session with the server is lost, the connections in it
+end, and a new session is opened for those that follow. SIGINT and SIGTERM end it with exit code 0.")]
 pub(crate) struct PortForwardArgs {
     /// The pod: NAME or pod/NAME
     #[arg(value_parser = pod::parse_name)]
@@ -118,8 +118,13 @@ async fn open(args: PortForwardArgs) -> Result<Open, Failure> {
     // A local port that is taken is told before anybody else is troubled.
     let listeners = Listeners::bind(&address, &ports).await?;
     let connection = Connection::open(server.resolve().await?)?;
-    if let Some(described) = Described::fetch(&connection, &pod).await? {
-        described.can_forward()?;
+    match Described::fetch(&connection, &pod).await? {
+        Some(described) => described.can_forward()?,
+        // Nothing else would say so before the first connection comes.
+        None if matches!(transport, TransportArg::Channels) => {
+            connection.get(&connection.pod_path(&pod)).await?;
+        }
+        None => {}
     }
     let transport = match transport {
         TransportArg::Auto => Transport::Auto,

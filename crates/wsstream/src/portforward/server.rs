@@ -67,8 +67,10 @@ pub struct Options {
     pub errors: Errors,
     /// How long a client may take to open the second stream of a pair. Default 30 s, as upstream.
     pub pair_timeout: Duration,
-    /// How many pairs of a session may be incomplete at once. Default 64: kubectl has one at a time for each connection
-    /// that it opens, and opens few at once.
+    /// How many pairs of a session may be incomplete at once. Default 1024, half of the streams that a session takes:
+    /// kubectl opens the error stream of each connection a round trip before the data stream, so that a browser's or a
+    /// load test's hundreds of connections are as many incomplete pairs for a moment (64 broke them off). One costs a few
+    /// hundred bytes.
     pub max_incomplete: usize,
 }
 
@@ -81,7 +83,7 @@ impl Default for Options {
             unsent_probe: None,
             errors: Errors::default(),
             pair_timeout: Duration::from_secs(30),
-            max_incomplete: 64,
+            max_incomplete: 1024,
         }
     }
 }
