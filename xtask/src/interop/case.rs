@@ -13,7 +13,7 @@ use super::server::Server;
 use crate::report::{Outcome, Totals};
 
 /// The clients' names: a filter that starts with one of them asks for no other.
-const GROUPS: &[&str] = &["kubectl", "own", "python", "kube-rs", "go", "life"];
+const GROUPS: &[&str] = &["kubectl", "own", "python", "kube-rs", "go", "portforward", "life"];
 
 type Run<C> = Box<dyn for<'a> Fn(&'a C) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>>;
 
@@ -35,6 +35,11 @@ impl<C: 'static> Case<C> {
             limit: Duration::from_secs(60),
             run: Box::new(move |context| Box::pin(async move { body(context).await })),
         }
+    }
+
+    /// What it is called inside its group.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Another bound on its time.

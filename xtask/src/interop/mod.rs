@@ -12,6 +12,7 @@ mod kube_rs;
 mod kubectl;
 mod life;
 mod own;
+mod portforward;
 mod proc;
 mod python;
 mod scripted;
@@ -30,7 +31,7 @@ use server::Server;
 /// `cargo xtask interop`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
-    /// The full tier: kubectl 1.30 to 1.33, transfers of 1 GiB, 5,000 files (an hour or more)
+    /// The full tier: every kubectl, transfers of 1 GiB, 5,000 files (hours)
     #[arg(long)]
     full: bool,
     /// Only cases whose name (`group/case`) contains this text; may be repeated
@@ -125,6 +126,7 @@ async fn run_all(workspace: &Workspace, args: &Args, totals: &mut Totals) -> Res
     python::run(&env, &mut runner).await;
     kube_rs::run(&env, &mut runner).await;
     go::run(&env, &mut runner).await;
+    portforward::run(&env, args.full, &mut runner).await;
     life::run(&env, versions, &mut runner).await;
     Ok(())
 }

@@ -131,11 +131,25 @@ impl Kubectl {
         &self.path
     }
 
+    /// `1.33`.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
     /// `kubectl exec` for cases outside this group.
     pub(super) fn exec(&self, args: &[&str]) -> Command {
         let mut words = vec!["exec"];
         words.extend(args);
         self.command(&words)
+    }
+
+    /// `kubectl port-forward`, through a WebSocket or over plain SPDY.
+    pub(super) fn port_forward(&self, args: &[&str], websockets: bool) -> Command {
+        let mut words = vec!["port-forward"];
+        words.extend(args);
+        let mut command = self.command(&words);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", if websockets { "true" } else { "false" });
+        command
     }
 
     /// Runs a short command without input.
