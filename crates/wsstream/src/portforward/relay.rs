@@ -222,3 +222,125 @@ async fn patiently<T>(
         }
     }
 }
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::super::pair;
+    use super::*;
+    use crate::spdy::{Builder, Headers};
+
+    const HALF_CLOSED: Duration = Duration::from_secs(60);
+
+    type Ended = JoinHandle<Result<Relayed, ForwardError>>;
+
+    /// A relay in memory: the client's stream, the far end of the socket, and how it ends.
+    async fn relaying() -> (PortStream, DuplexStream, Ended) {
+        let (ours, theirs) = duplex(64 << 10);
+        let (client, driver) = Builder::client().start(ours);
+        tokio::spawn(driver);
+        let (server, driver) = Builder::server().start(theirs);
+        tokio::spawn(driver);
+        let headers = Headers::from_iter([("streamtype", "data")]);
+        let (near, far) = (client.open(&headers, false).await.unwrap(), server.accept().await.unwrap());
+        let (socket, target) = duplex(4096);
+        let stream = pair::of_client(far.accept());
+        let options = RelayOptions { half_closed: Some(HALF_CLOSED) };
+        let ended = tokio::spawn(async move { relay(stream, socket, &options).await });
+        (pair::of_client(near), target, ended)
+    }
+
+    async fn waited(ended: Ended) -> (Duration, Result<Relayed, ForwardError>) {
+        let since = Instant::now();
+        let result = ended.await.unwrap();
+        (since.elapsed(), result)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_half_of_a_connection_and_no_whole_one() {
+        let (mut stream, mut target, ended) = relaying().await;
+        // Nobody has ended anything: silence means nothing.
+        tokio::time::sleep(10 * HALF_CLOSED).await;
+        assert!(!ended.is_finished());
+        stream.close().unwrap();
+        assert_eq!(target.read(&mut [0]).await.unwrap(), 0);
+        // Each byte that moves begins the wait anew.
+        for _ in 0..5 {
+            tokio::time::sleep(HALF_CLOSED / 2).await;
+            target.write_all(b"x").await.unwrap();
+            assert_eq!(stream.chunk().await.unwrap().unwrap(), "x");
+        }
+        let (took, result) = waited(ended).await;
+        assert!(matches!(result, Err(ForwardError::Stalled(HALF_CLOSED))), "{result:?}");
+        assert!(took <= 2 * HALF_CLOSED, "{took:?}");
+        // For the client that is no end in good order.
+        stream.chunk().await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_after_the_answer_ends_the_upload_too() {
+        let (mut stream, mut target, ended) = relaying().await;
+        target.write_all(b"answer").await.unwrap();
+        target.shutdown().await.unwrap();
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), "answer");
+        assert_eq!(stream.chunk().await.unwrap(), None);
+        tokio::time::sleep(HALF_CLOSED / 2).await;
+        stream.send("late".into()).await.unwrap();
+        let mut late = [0; 4];
+        target.read_exact(&mut late).await.unwrap();
+        let (took, result) = waited(ended).await;
+        assert!(matches!(result, Err(ForwardError::Stalled(_))), "{result:?}");
+        assert!(took >= HALF_CLOSED / 2, "{took:?}");
+    }
+
+    /// What waits for a client that reads nothing is not silence of the port's.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_slow_to_read_is_waited_for() {
+        let (mut stream, mut target, ended) = relaying().await;
+        stream.close().unwrap();
+        let sending = tokio::spawn(async move {
+            target.write_all(&vec![7; 8 << 20]).await.unwrap();
+        });
+        tokio::time::sleep(100 * HALF_CLOSED).await;
+        assert!(!ended.is_finished() && !sending.is_finished());
+        let mut got = 0;
+        while let Some(chunk) = stream.chunk().await.unwrap() {
+            got += chunk.len();
+        }
+        assert_eq!(got, 8 << 20);
+        sending.await.unwrap();
+        let moved = ended.await.unwrap().unwrap();
+        assert_eq!(moved, Relayed { to_socket: 0, from_socket: 8 << 20 });
+    }
+
+    /// A port that closes while the client still sends has given its whole answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_closes_ends_the_upload_without_fault() {
+        let (mut stream, mut target, ended) = relaying().await;
+        target.write_all(b"no more").await.unwrap();
+        drop(target);
+        let mut got = Vec::new();
+        while let Some(chunk) = stream.chunk().await.unwrap() {
+            got.extend_from_slice(&chunk);
+        }
+        assert_eq!(got, b"no more");
+        // It goes nowhere, and soon nobody takes it.
+        while stream.send("more".into()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(ended.await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_resets_ends_the_socket_at_once() {
+        let (stream, mut target, ended) = relaying().await;
+        drop(stream);
+        let (took, result) = waited(ended).await;
+        assert!(result.is_err_and(|error| error.is_clients()));
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(target.read(&mut [0]).await.unwrap(), 0);
+    }
+}
