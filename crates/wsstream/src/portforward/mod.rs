@@ -16,6 +16,7 @@ mod channel;
 #[cfg(feature = "client")]
 pub mod client;
 mod end;
+mod error;
 #[cfg(feature = "server")]
 mod handler;
 mod pair;
@@ -27,9 +28,10 @@ pub mod server;
 mod stream;
 
 pub use end::SessionEnd;
+pub use error::ForwardError;
 #[cfg(feature = "server")]
 pub use handler::PortForwarder;
-pub use relay::{ForwardError, RelayOptions, Relayed, relay};
+pub use relay::{RelayOptions, Relayed, relay};
 #[cfg(feature = "server")]
 pub use routes::{Route, Routes};
 pub use stream::{PortReader, PortStream, PortWriter};

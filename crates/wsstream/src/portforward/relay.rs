@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::sleep;
 use tokio_util::io::poll_read_buf;
 
-use super::{PortReader, PortStream, PortWriter};
+use super::{ForwardError, PortReader, PortStream, PortWriter};
 use crate::connection::MAX_WRITE;
 
 /// A read of less is copied out of its buffer, which is 32 KiB and would wait in the queue as a whole.
@@ -24,44 +24,6 @@ const COPY_BELOW: usize = 8 << 10;
 
 /// How long the port gets to close when the client has left and cannot take anything any more.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Why a connection failed. The text may be shown to the client.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ForwardError {
-    /// This server does not forward to the port; nobody was asked.
-    #[error("{0}")]
-    Denied(String),
-    /// Nothing takes connections there, or not in time.
-    #[error("cannot connect to {target}: {error}")]
-    Connect {
-        /// What was tried.
-        target: String,
-        /// Why it failed.
-        #[source]
-        error: io::Error,
-    },
-    /// The connection to the port broke.
-    #[error("the connection to the port broke: {0}")]
-    Target(#[source] io::Error),
-    /// The client reset its end or is gone. It is told nothing, and needs to be told nothing.
-    #[error("the client's end broke: {0}")]
-    Client(#[source] io::Error),
-    /// One side had ended its direction and the other moved nothing for this long.
-    #[error("half closed, and nothing moved for {0:?}")]
-    Stalled(Duration),
-    /// Anything else that a forwarder of your own wants to say.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl ForwardError {
-    /// Whether the client caused it and knows already.
-    #[must_use]
-    pub fn is_clients(&self) -> bool {
-        matches!(self, Self::Client(_))
-    }
-}
 
 /// How a connection is relayed.
 #[derive(Debug, Clone)]
@@ -224,6 +186,7 @@ async fn patiently<T>(
 }
 
 #[cfg(all(test, feature = "client"))]
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 mod tests {
     use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
     use tokio::task::JoinHandle;
