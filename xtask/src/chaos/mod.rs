@@ -199,11 +199,14 @@ impl Args {
         let mut tally = Tally::default();
         let started = Instant::now();
         let total = Duration::from_secs_f64(self.minutes * 60.0);
-        let mut shares_left: u32 = sweeps.iter().map(|(_, share)| share).sum();
+        let shares: u32 = sweeps.iter().map(|(_, share)| share).sum();
+        let mut shares_left = shares;
         for (name, share) in sweeps {
             // What one sweep leaves over is the others'.
             let left = total.saturating_sub(started.elapsed());
-            let time = left.mul_f64(f64::from(*share) / f64::from(shares_left.max(1)));
+            let part = |time: Duration, of: u32| time.mul_f64(f64::from(*share) / f64::from(of.max(1)));
+            // And where those before took longer than they should, something is left all the same.
+            let time = part(left, shares_left).max(part(total, shares) / 3);
             shares_left -= share;
             let Sweep { tally: part, note, took } = run(name, &Budget { time, sessions: self.sessions })?;
             let rate = per_second(part.sessions, took);
