@@ -107,3 +107,14 @@ fn acknowledged_pings_without_an_answer_do_not_keep_a_session() {
     let tally = &worker.tally;
     assert!(tally.is_clean() && tally.reported == 4, "{tally}\n{}", tally.examples.join("\n"));
 }
+
+/// A reply to a stream may stand in one TLS record with the first of the output, and that takes long on a slow line.
+#[test]
+fn replies_behind_a_slow_line_are_waited_for() {
+    let mut worker = Worker::default();
+    for seed in [20_747_327, 20_765_983, 20_805_983, 51_030_455, 51_091_407, 51_095_711] {
+        worker.random(Wire::Spdy, seed);
+    }
+    let tally = &worker.tally;
+    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+}

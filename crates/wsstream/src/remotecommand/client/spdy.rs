@@ -25,8 +25,9 @@ use crate::remotecommand::Outcome;
 use crate::remotecommand::wire::{Counts, WireReader, WireWriter};
 use crate::spdy::{Connection, Driver, End, ReadError, Side, Stream, StreamReader, Watch};
 
-/// How long a server may take to reply to each of the streams, as in client-go.
-const REPLY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to reply to each of the streams. client-go waits for 30 s; but a reply may stand in one TLS
+/// record with the first 16 KiB of the output, which take longer than that on a slow line.
+const REPLY_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long to wait for the server to hang up once everything is there.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
