@@ -20,6 +20,7 @@ pub fn run(workspace: &Workspace, totals: &mut Totals) {
         &["--no-default-features"][..],
         &["--no-default-features", "--features", "client"],
         &["--no-default-features", "--features", "server"],
+        &["--no-default-features", "--features", "cri"],
     ] {
         totals.case(&format!("lint: clippy of wsstream {}", features.join(" ")), || {
             let mut args = vec!["clippy", "-p", "wsstream"];

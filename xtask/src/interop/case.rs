@@ -13,7 +13,7 @@ use super::server::Server;
 use crate::report::{Outcome, Totals};
 
 /// The clients' names: a filter that starts with one of them asks for no other.
-const GROUPS: &[&str] = &["kubectl", "own", "python", "kube-rs", "go", "portforward", "life"];
+const GROUPS: &[&str] = &["kubectl", "own", "python", "kube-rs", "go", "crictl", "portforward", "life"];
 
 type Run<C> = Box<dyn for<'a> Fn(&'a C) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>>;
 

@@ -6,6 +6,7 @@
 
 mod case;
 mod client;
+mod crictl;
 mod files;
 pub(crate) mod go;
 mod kube_rs;
@@ -126,6 +127,7 @@ async fn run_all(workspace: &Workspace, args: &Args, totals: &mut Totals) -> Res
     python::run(&env, &mut runner).await;
     kube_rs::run(&env, &mut runner).await;
     go::run(&env, &mut runner).await;
+    crictl::run(&env, workspace, &mut runner).await;
     portforward::run(&env, args.full, &mut runner).await;
     life::run(&env, versions, &mut runner).await;
     Ok(())

@@ -50,25 +50,28 @@ pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
 
 /// Builds both into `cache`, from the modules whose sums stand in interop/go/go.sum. Go's own cache tells what is new.
 pub(crate) fn build(root: &Path, cache: &Path) -> Result<Peers> {
-    let Some(go) = which("go") else { bail!("no Go to build Go's own client and server") };
-    let at = |name: &str| cache.join(format!("go-{name}"));
-    for name in ["client", "server"] {
-        if !at(name).is_file() {
-            println!("building Go's own {name} from its modules, once");
-        }
-        let status = Command::new(&go)
-            .args(["build", "-trimpath", "-mod=readonly", "-ldflags", "-s -w", "-o"])
-            .arg(at(name))
-            .arg(format!("./{name}"))
-            .current_dir(root.join("interop/go"))
-            // The toolchain that is there: another would have to be downloaded.
-            .env("GOTOOLCHAIN", "local")
-            .env("CGO_ENABLED", "0")
-            .status()
-            .with_context(|| format!("cannot run {}", go.display()))?;
-        if !status.success() {
-            bail!("building interop/go/{name} ended with {status}");
-        }
+    Ok(Peers { client: build_program(root, cache, "client")?, server: build_program(root, cache, "server")? })
+}
+
+/// Builds one of the programs of interop/go.
+pub(super) fn build_program(root: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
+    let Some(go) = which("go") else { bail!("no Go to build Go's own {name}") };
+    let built = cache.join(format!("go-{name}"));
+    if !built.is_file() {
+        println!("building Go's own {name} from its modules, once");
     }
-    Ok(Peers { client: at("client"), server: at("server") })
+    let status = Command::new(&go)
+        .args(["build", "-trimpath", "-mod=readonly", "-ldflags", "-s -w", "-o"])
+        .arg(&built)
+        .arg(format!("./{name}"))
+        .current_dir(root.join("interop/go"))
+        // The toolchain that is there: another would have to be downloaded.
+        .env("GOTOOLCHAIN", "local")
+        .env("CGO_ENABLED", "0")
+        .status()
+        .with_context(|| format!("cannot run {}", go.display()))?;
+    if !status.success() {
+        bail!("building interop/go/{name} ended with {status}");
+    }
+    Ok(built)
 }
