@@ -1,7 +1,8 @@
 //! Port-forward: TCP connections through a streaming server, as server and as client.
 //!
 //! A server implements [`PortForwarder`] (a closure does too), or takes the ready-made [`Routes`], and hands it to
-//! [`server::PortForward`]. A client calls [`client::forward`], gets a [`client::Forward`] and connects as often as it likes.
+//! [`server::PortForward`]. A client takes one of [`client::attempts`], gets a [`client::Forward`] and connects as often as it
+//! likes.
 //! A connection is a [`PortStream`], whatever carries it.
 //!
 //! | file | what it holds |

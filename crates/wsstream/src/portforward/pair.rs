@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::PortStream;
 use super::stream::{Source, Target};
-use crate::spdy::{ResetStatus, Stream, StreamWriter, WriteError};
+#[cfg(feature = "server")]
+use crate::spdy::{ResetStatus, WriteError};
+use crate::spdy::{Stream, StreamWriter};
 
 /// A server's connection, and what is left of it in the hands of the session.
 #[cfg(feature = "server")]
