@@ -186,13 +186,19 @@ async fn an_upgrade_that_we_do_not_serve_is_told_what_we_do() {
     let server = server().await;
     let path = format!("{PODS}/host/exec?command=ls&stdout=true");
     for method in [Method::GET, Method::POST] {
-        let spdy = server
-            .request(method, &path)
-            .header("connection", "Upgrade")
-            .header("upgrade", "SPDY/3.1")
-            .header("x-stream-protocol-version", "v4.channel.k8s.io");
-        let message = server.answer(spdy).await.failure(400, "BadRequest");
+        let ask = |upgrade, version| {
+            server
+                .request(method.clone(), &path)
+                .header("connection", "Upgrade")
+                .header("upgrade", upgrade)
+                .header("x-stream-protocol-version", version)
+        };
+        let message = server.answer(ask("h2c", "v4.channel.k8s.io")).await.failure(400, "BadRequest");
         assert!(message.contains("SPDY/3.1") && message.contains("v5.channel.k8s.io"), "{message}");
+        // SPDY knows no v5.
+        let message = server.answer(ask("SPDY/3.1", "v5.channel.k8s.io")).await.failure(403, "Forbidden");
+        assert!(message.contains("unable to negotiate protocol"), "{message}");
+        assert_eq!(server.answer(ask("SPDY/3.1", "v4.channel.k8s.io")).await.status, 101);
     }
     let upgrade = Upgrade::get(&path)
         .header("Authorization", &format!("Bearer {}", server.token))
