@@ -47,7 +47,7 @@ fn known(id: &str, only: &str, kind: &str) -> Result<(), Status> {
     Err(Status::not_found(format!("no {kind} {id:?} here, only {only:?}")))
 }
 
-fn refused(error: cri::Error) -> Status {
+fn refused(error: &cri::Error) -> Status {
     Status::new(Code::from_i32(error.grpc_code()), error.to_string())
 }
 
@@ -96,7 +96,8 @@ impl Cri {
         &self,
         request: ContainerStatusRequest,
     ) -> Result<ContainerStatusResponse, Status> {
-        known(&request.container_id, CONTAINER, "container")?;
+        let ContainerStatusRequest { container_id } = request;
+        known(&container_id, CONTAINER, "container")?;
         let status = ContainerStatus {
             id: CONTAINER.into(),
             metadata: metadata(),
@@ -123,7 +124,8 @@ impl Cri {
         &self,
         request: PodSandboxStatusRequest,
     ) -> Result<PodSandboxStatusResponse, Status> {
-        known(&request.pod_sandbox_id, POD, "pod")?;
+        let PodSandboxStatusRequest { pod_sandbox_id } = request;
+        known(&pod_sandbox_id, POD, "pod")?;
         let status =
             PodSandboxStatus { id: POD.into(), metadata: pod_metadata(), state: READY, created_at: 1 };
         Ok(PodSandboxStatusResponse { status: Some(status) })
@@ -141,20 +143,20 @@ impl Cri {
         known(&request.container_id, CONTAINER, "container")?;
         let ExecRequest { container_id, cmd, tty, stdin, stdout, stderr } = request;
         let request = cri::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
-        Ok(UrlResponse { url: self.streaming.get_exec(request).map_err(refused)? })
+        Ok(UrlResponse { url: self.streaming.get_exec(request).map_err(|error| refused(&error))? })
     }
 
     pub(super) fn attach(&self, request: AttachRequest) -> Result<UrlResponse, Status> {
         known(&request.container_id, CONTAINER, "container")?;
         let AttachRequest { container_id, stdin, tty, stdout, stderr } = request;
         let request = cri::AttachRequest { container_id, stdin, tty, stdout, stderr };
-        Ok(UrlResponse { url: self.streaming.get_attach(request).map_err(refused)? })
+        Ok(UrlResponse { url: self.streaming.get_attach(request).map_err(|error| refused(&error))? })
     }
 
     pub(super) fn port_forward(&self, request: PortForwardRequest) -> Result<UrlResponse, Status> {
         known(&request.pod_sandbox_id, POD, "pod")?;
         let PortForwardRequest { pod_sandbox_id, port } = request;
         let request = cri::PortForwardRequest { pod_sandbox_id, port };
-        Ok(UrlResponse { url: self.streaming.get_port_forward(request).map_err(refused)? })
+        Ok(UrlResponse { url: self.streaming.get_port_forward(request).map_err(|error| refused(&error))? })
     }
 }

@@ -40,6 +40,7 @@ impl Counts {
     }
 
     /// Whether a reader has found its stream cut.
+    #[cfg(feature = "client")]
     pub(super) fn is_cut(&self) -> bool {
         self.0.cut.load(Ordering::Relaxed)
     }
@@ -154,6 +155,7 @@ impl WireWriter {
 
     /// Says nothing any more. A SPDY stream stays open until the session ends: a reset would be an end of input to Go's
     /// servers, so that a copy that failed half-way would pass for a whole one.
+    #[cfg(feature = "client")]
     pub(super) fn leave(self) {
         if let Self::Stream(writer, counts, _) = self {
             counts.keep_silent(writer);
@@ -161,6 +163,7 @@ impl WireWriter {
     }
 
     /// Ends a SPDY stream behind what was sent, and is nothing on a channel: servers send no CLOSE.
+    #[cfg(feature = "server")]
     pub(super) fn finish(&mut self) {
         if let Self::Stream(writer, ..) = self {
             // A stream that is over needs no end.
@@ -169,6 +172,7 @@ impl WireWriter {
     }
 
     /// Says that nothing follows what was sent, where the wire can: CLOSE (a client's, from v5 on) or FIN.
+    #[cfg(feature = "client")]
     pub(super) fn close(&mut self) -> io::Result<()> {
         match self {
             Self::Channel(writer) => Ok(writer.close()?),
@@ -205,12 +209,14 @@ impl AsyncWrite for WireWriter {
 }
 
 /// Tells when the peer has left.
+#[cfg(feature = "server")]
 #[derive(Debug, Clone)]
 pub(super) enum Gone {
     WebSocket(connection::Disconnect),
     Spdy(spdy::Disconnect),
 }
 
+#[cfg(feature = "server")]
 impl Gone {
     pub(super) async fn wait(&self) -> SessionEnd {
         match self {
