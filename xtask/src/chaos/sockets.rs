@@ -13,8 +13,7 @@ use wsstream_testing::chaos::{Tally, Verdict};
 use super::{
     Budget, Sweep, attach,
     client::{Actor, Session},
-    copy, kills, kubectl_kills, logs,
-    pauses,
+    copy, kills, kubectl_kills, logs, pauses,
     peers::missing,
     server::{Place, Running, Target, puppets},
     terminal,

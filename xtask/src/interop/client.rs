@@ -207,7 +207,10 @@ pub(super) async fn feed(mut to: impl AsyncWrite + Unpin, length: u64) -> std::i
 }
 
 /// Counts and hashes what comes until the end, read at no more than `rate` bytes per second.
-pub(super) async fn hash(mut from: impl AsyncRead + Unpin, rate: Option<u64>) -> std::io::Result<(u64, String)> {
+pub(super) async fn hash(
+    mut from: impl AsyncRead + Unpin,
+    rate: Option<u64>,
+) -> std::io::Result<(u64, String)> {
     let started = Instant::now();
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
