@@ -12,7 +12,13 @@ use wsstream::{Subprotocol, reader, server::Upgrade, upgrade::Rejection};
 
 /// Starts a server example and waits for the URL that it prints.
 async fn serve(program: &str) -> (Child, String) {
-    let mut child = TokioCommand::new(program).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    start(program, &[]).await
+}
+
+/// Starts an example and waits for the first line that it prints.
+async fn start(program: &str, arguments: &[&str]) -> (Child, String) {
+    let mut command = TokioCommand::new(program);
+    let mut child = command.args(arguments).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = lines.next_line().await.unwrap().expect("the server prints its URL");
     // What it prints later must not end it.
@@ -47,6 +53,30 @@ async fn hyper_exec_calls_a_function_for_the_client() {
     let output = client(&url, &["shout", "a", "b"], b"hello").await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "HELLO");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn port_forward_leads_through_both_of_its_ends() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let target = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port().to_string();
+    let program = env!("CARGO_BIN_EXE_port_forward");
+    let (_server, url) = start(program, &["serve", "127.0.0.1:0"]).await;
+    let (_client, line) = start(program, &[&url, &port]).await;
+    let local = line.strip_prefix("Forwarding from ").unwrap().strip_suffix(&format!(" -> {port}")).unwrap();
+    for _ in 0..3 {
+        let mut client = tokio::net::TcpStream::connect(local).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut socket, _) = target.accept().await.unwrap();
+        let mut question = String::new();
+        socket.read_to_string(&mut question).await.unwrap();
+        socket.write_all(format!("{question}: answer").as_bytes()).await.unwrap();
+        drop(socket);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "question: answer");
+    }
 }
 
 /// A server whose log ends well or breaks off.
