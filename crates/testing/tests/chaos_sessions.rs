@@ -118,3 +118,14 @@ fn replies_behind_a_slow_line_are_waited_for() {
     let tally = &worker.tally;
     assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
 }
+
+/// TLS, and a byte changed in both directions before the request had come whole: the client left, what it said of that was
+/// lost, and the harness's HTTP server, which had no clock, waited for the rest of the head in one run of three.
+#[test]
+fn a_request_that_never_comes_whole_ends_the_server() {
+    let mut worker = Worker::default();
+    for _ in 0..12 {
+        worker.random(Wire::WebSocket, 143_171_738_239_911);
+    }
+    assert!(worker.tally.is_clean() && worker.tally.reported == 12, "{:?}", worker.tally);
+}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
@@ -35,6 +35,10 @@ use super::tls;
 
 /// How long a client waits for the upgrade before it gives up, as any application does.
 const HANDSHAKE: Duration = Duration::from_secs(120);
+
+/// How long a server waits for the head of the request, which no server does without: when the wire loses the end of a
+/// client that has left, nothing else would tell.
+pub(super) const HEAD: Duration = Duration::from_secs(120);
 
 /// Within this, every client has come to an end: more than the longest sum of deadlines of the library and the wire.
 const CLIENT_ENDS: Duration = Duration::from_secs(2 * 60 * 60);
@@ -239,6 +243,8 @@ async fn serve_http(
         async { Ok::<_, Infallible>(answer) }
     });
     let http = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let session = async {
