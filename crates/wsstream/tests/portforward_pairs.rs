@@ -201,6 +201,35 @@ async fn incomplete_pairs_are_bounded_in_number_and_in_time() {
     }
 }
 
+#[tokio::test]
+async fn connections_are_bounded_in_number() {
+    let port = echo().await;
+    let mut options = Options::default();
+    options.max_connections = 2;
+    let (address, mut reports) = forwarding(Routes::loopback(), options).await;
+    let connection = connect(address, false).await;
+    let _error = half(&connection, "error", port, "0").await;
+    let mut first = half(&connection, "data", port, "0").await;
+    first.writer().send("one".into()).await.unwrap();
+    assert_eq!(soon(first.reader().chunk()).await.unwrap().unwrap(), "one");
+    // An incomplete one counts, and its other half is always let in.
+    let _error = half(&connection, "error", port, "1").await;
+    let number = port.to_string();
+    let one_more = [("streamtype", "error"), ("port", &*number), ("requestid", "2")];
+    assert_eq!(refused(&connection, &one_more).await, ResetStatus::REFUSED_STREAM);
+    let mut second = half(&connection, "data", port, "1").await;
+    second.writer().send("two".into()).await.unwrap();
+    assert_eq!(soon(second.reader().chunk()).await.unwrap().unwrap(), "two");
+    assert_eq!(refused(&connection, &one_more).await, ResetStatus::REFUSED_STREAM);
+    // There is room again when one has ended, both ways.
+    first.writer().close().unwrap();
+    assert_eq!(soon(first.reader().chunk()).await.unwrap(), None);
+    let _error = half(&connection, "error", port, "3").await;
+    echoes(&mut half(&connection, "data", port, "3").await, b"three").await;
+    let report = finish(connection, &mut reports).await;
+    assert_eq!((report.connections, report.refused_streams), (3, 2), "{report}");
+}
+
 /// A client that goes on sending on streams whose pair is never whole: bounded, and nobody else is held up.
 #[tokio::test]
 async fn data_of_incomplete_pairs_is_bounded_and_holds_nobody_up() {

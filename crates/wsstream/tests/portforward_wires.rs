@@ -24,7 +24,7 @@ use forward::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use wsstream::portforward::client::OpenError;
+use wsstream::portforward::client::{OpenError, Wire};
 use wsstream::portforward::server::{Errors, Options};
 use wsstream::portforward::{ForwardError, PortStream, Routes};
 
@@ -295,6 +295,42 @@ async fn connections_that_stand_still_hold_no_other_up() {
     }
 }
 
+/// An upload without its end is no whole upload: the target is told by a reset, as if the client were its own.
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_a_reset_at_the_target() {
+    #[derive(Debug, Clone, Copy)]
+    enum How {
+        Reset,
+        Lost,
+    }
+    let (address, _reports) = forwarding(Routes::loopback(), Options::default()).await;
+    for (wire, how) in (0..4).flat_map(|wire| [(wire, How::Reset), (wire, How::Lost)]) {
+        let (listener, port) = target().await;
+        let attempt = wires(port).swap_remove(wire);
+        if matches!((attempt.wire(), how), (Wire::Channels(_), How::Reset)) {
+            // Channels know no reset.
+            continue;
+        }
+        let wire = attempt.wire();
+        let session = open(address, attempt).await;
+        let mut stream = session.connect(port).await;
+        let mut socket = accept(&listener).await;
+        stream.send("half of".into()).await.unwrap();
+        assert_eq!(read_exact(&mut socket, 7).await, b"half of");
+        let mut rest = None;
+        match how {
+            How::Reset => drop(stream),
+            How::Lost => {
+                session.driver.abort();
+                rest = Some(stream);
+            }
+        }
+        let error = read_all(&mut socket).await.expect_err("an end in good order");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{wire:?} {how:?}");
+        drop(rest);
+    }
+}
+
 /// What had arrived when the client left is still handed on.
 #[tokio::test]
 async fn an_upload_is_complete_although_the_client_left_behind_it() {
@@ -330,9 +366,7 @@ async fn a_lost_client_lets_go_of_its_targets() {
     for attempt in wires(1) {
         let (listener, port) = target().await;
         let attempt = match attempt.wire() {
-            wsstream::portforward::client::Wire::Channels(encoding) => {
-                wsstream::portforward::client::channels([port], encoding)
-            }
+            Wire::Channels(encoding) => wsstream::portforward::client::channels([port], encoding),
             _ => attempt,
         };
         let session = open(address, attempt).await;

@@ -362,6 +362,50 @@ async fn a_session_is_complete_only_with_a_status_and_the_end_of_each_output() {
     }
 }
 
+/// A status, and an output that its server has forgotten to end: two minutes of nothing are enough, and it is no success.
+#[tokio::test(start_paused = true)]
+async fn an_output_that_never_ends_is_not_waited_for_without_bound() {
+    let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+    let server = tokio::spawn(async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(theirs.read_u8().await.unwrap());
+        }
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {SPDY_UPGRADE}\r\n\
+             {STREAM_PROTOCOL_VERSION}: v4.channel.k8s.io\r\n\r\n"
+        );
+        theirs.write_all(answer.as_bytes()).await.unwrap();
+        let (connection, driver) = spdy::Builder::server().start(theirs);
+        let talk = async {
+            let mut error = connection.accept().await.unwrap().accept();
+            let mut stdout = connection.accept().await.unwrap().accept();
+            error.write_all(EXIT_7.as_bytes()).await.unwrap();
+            error.writer().close().unwrap();
+            // Each byte begins the wait anew.
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(100)).await;
+                stdout.write_all(b"x").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            end = driver => end,
+            () = talk => unreachable!(),
+        }
+    });
+    let start = exec(Request::command(["x"]).stdout(true));
+    let request = start.spdy_request(&"http://host/exec".parse().unwrap()).unwrap();
+    let process = start.connect_spdy(ours, request).await.unwrap();
+    let since = tokio::time::Instant::now();
+    let done = process.output().await;
+    assert_eq!(done.stdout, "xxx");
+    assert!(matches!(done.outcome, Outcome::Lost(_)), "{:?}", done.outcome);
+    let took = since.elapsed().as_secs();
+    assert!((400..800).contains(&took), "{took} s");
+    server.await.unwrap();
+}
+
 /// A request that asks for SPDY, with these lines of versions.
 fn asking(versions: &[&str]) -> HttpRequest<()> {
     let mut request = HttpRequest::post("/exec").body(()).unwrap();

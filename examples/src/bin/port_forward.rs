@@ -6,7 +6,7 @@ use axum::{Router, extract::Request, response::Response, routing::any};
 use tokio::net::{TcpListener, TcpStream};
 use wsstream::http::Uri;
 use wsstream::portforward::server::{PortForward, Rejection};
-use wsstream::portforward::{RelayOptions, Routes, client, relay};
+use wsstream::portforward::{RelayOptions, Routes, client, relay_tcp};
 
 async fn portforward(mut request: Request) -> Result<Response, Rejection> {
     // Channels, SPDY, and SPDY in a WebSocket: the request says which.
@@ -31,11 +31,11 @@ async fn forward(endpoint: Uri, remote: u16) -> anyhow::Result<()> {
     println!("Forwarding from {} -> {remote}", listener.local_addr()?);
     let connections = async {
         loop {
-            let (socket, _) = listener.accept().await?;
+            let (mut socket, _) = listener.accept().await?;
             let session = session.clone();
             tokio::spawn(async move {
                 let connection = session.connect(remote).await?;
-                relay(connection.stream, socket, &RelayOptions::default()).await?;
+                relay_tcp(connection.stream, &mut socket, &RelayOptions::default()).await?;
                 anyhow::Ok(())
             });
         }

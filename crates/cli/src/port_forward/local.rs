@@ -7,7 +7,7 @@ use crate::notice::{Notices, print_line};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use wsstream::portforward::{ForwardError, RelayOptions, relay};
+use wsstream::portforward::{ForwardError, RelayOptions, relay_tcp};
 
 /// How long the server gets to say why it has reset a connection.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -24,18 +24,20 @@ pub(super) async fn handle(mut socket: TcpStream, pair: PortPair, sessions: Arc<
                 pair.local, pair.remote
             ));
         }
-        // What arrived is not the whole: an end in good order would say that it is.
-        let _ = socket.set_zero_linger();
     }
 }
 
 /// `Err` when the connection was not whole; without a text when it was the local client who broke it off.
 async fn forward(socket: &mut TcpStream, pair: PortPair, sessions: &Sessions) -> Result<(), Option<String>> {
-    let connected = sessions.connect(pair.remote).await.map_err(Some)?;
+    let connected = sessions.connect(pair.remote).await.map_err(|why| {
+        // Not even an empty answer: an end in good order would be one.
+        let _ = socket.set_zero_linger();
+        Some(why)
+    })?;
     // Held to the end: over channels it is the session itself.
     let (mut report, _session) = (connected.report, connected.session);
     let options = RelayOptions::default();
-    let relaying = relay(connected.stream, socket, &options);
+    let relaying = relay_tcp(connected.stream, socket, &options);
     tokio::pin!(relaying);
     let mut silent = false;
     let relayed = loop {

@@ -24,6 +24,10 @@ pub struct Config {
     /// ([`ResourceExhausted`](super::Error::ResourceExhausted)), and nothing that was given out is forgotten for it.
     /// Default 1000, as upstream.
     pub max_tokens: usize,
+    /// How long a client may take to take its last output and the failure when
+    /// [`Server::drain`](super::Server::drain) ends its session, before the connection is cut. Default 3 s: ample for
+    /// what the kernel holds, and short enough for those who stop a service.
+    pub farewell: Duration,
 }
 
 impl Config {
@@ -42,6 +46,7 @@ impl Config {
             forward: ForwardOptions::default(),
             token_ttl: Duration::from_secs(60),
             max_tokens: 1000,
+            farewell: Duration::from_secs(3),
         })
     }
 

@@ -3,6 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+use wsstream_proto::status::Status;
+
+use super::Error;
 use crate::portforward::{ForwardError, PortForwarder, PortStream};
 use crate::remotecommand::{Attacher, Executor, ExitCode, Failure, Request, Streams};
 
@@ -46,26 +50,44 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ForwardError>> + Send;
 }
 
-/// A runtime and the container or sandbox that a session is about.
+/// A runtime and the container or sandbox that a session is about, until the server ends the session.
 pub(super) struct Within<R> {
     pub(super) runtime: Arc<R>,
     pub(super) id: String,
+    pub(super) ending: CancellationToken,
+}
+
+impl<R: Runtime> Within<R> {
+    /// Drops a command that still runs when the server ends, and has its client told.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.ending.cancelled() => {
+                Err(Failure::status(Status::service_unavailable(Error::Unavailable.to_string())))
+            }
+        }
+    }
 }
 
 impl<R: Runtime> Executor for Within<R> {
     async fn exec(&self, request: Request, streams: Streams) -> Result<ExitCode, Failure> {
-        self.runtime.exec(&self.id, request, streams).await
+        self.bounded(self.runtime.exec(&self.id, request, streams)).await
     }
 }
 
 impl<R: Runtime> Attacher for Within<R> {
     async fn attach(&self, request: Request, streams: Streams) -> Result<(), Failure> {
-        self.runtime.attach(&self.id, request, streams).await
+        self.bounded(self.runtime.attach(&self.id, request, streams)).await
     }
 }
 
 impl<R: Runtime> PortForwarder for Within<R> {
     async fn forward(&self, port: u16, stream: PortStream) -> Result<(), ForwardError> {
-        self.runtime.forward(&self.id, port, stream).await
+        tokio::select! {
+            biased;
+            result = self.runtime.forward(&self.id, port, stream) => result,
+            () = self.ending.cancelled() => Err(ForwardError::Other(Error::Unavailable.to_string())),
+        }
     }
 }

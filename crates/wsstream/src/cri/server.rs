@@ -15,7 +15,8 @@ use super::{AttachRequest, Error, ExecRequest, PortForwardRequest, Runtime};
 use crate::portforward::server::Options as ForwardOptions;
 use crate::remotecommand::server::Options;
 
-/// A streaming server. Clones are handles to the same one; when the last is dropped, its sessions are cut.
+/// A streaming server. Clones are handles to the same one; when the last is dropped, its sessions are cut without
+/// a word: call [`drain`](Self::drain) first.
 ///
 /// It answers requests ([`respond`](Self::respond)), and is a service for hyper, tower and axum
 /// (`Router::fallback_service`). Sessions run as tasks that it owns: see [`drain`](Self::drain).
@@ -28,6 +29,7 @@ pub(super) struct Shared<R> {
     pub(super) base: Base,
     pub(super) commands: Options,
     pub(super) forward: ForwardOptions,
+    pub(super) farewell: Duration,
     pub(super) tokens: Cache<Granted>,
     pub(super) sessions: Sessions,
 }
@@ -36,13 +38,14 @@ impl<R: Runtime> Server<R> {
     /// A server for the containers of `runtime`.
     pub fn new(config: Config, runtime: R) -> Self {
         let base = config.base().clone();
-        let Config { commands, forward, token_ttl, max_tokens, .. } = config;
+        let Config { commands, forward, token_ttl, max_tokens, farewell, .. } = config;
         Self {
             shared: Arc::new(Shared {
                 runtime: Arc::new(runtime),
                 base,
                 commands,
                 forward,
+                farewell,
                 tokens: Cache::new(token_ttl, max_tokens),
                 sessions: Sessions::default(),
             }),
@@ -100,21 +103,29 @@ impl<R> Server<R> {
     }
 
     /// Gives out and answers nothing any more, takes no new connections in sessions of port-forward, and waits at most
-    /// `limit` for the sessions that run. The rest is cut: their clients see a loss, never a success. Upstream's `Stop`
-    /// leaves them running.
+    /// `limit` for the sessions that run. Those that are left are ended: the runtime's future is dropped, and the client
+    /// gets the output so far and a failure (503) that says that the server is shutting down; connections of port-forward
+    /// are reset. Who does not take that within [`Config::farewell`] is cut. Upstream's `Stop` leaves sessions running.
     ///
-    /// All sessions have ended when this returns. Dropped before, the wait is over and nothing is cut; a second call is
-    /// harmless.
+    /// All sessions have ended when this returns. Dropped before, the wait is over and what was begun stays as it is; a
+    /// second call is harmless.
     pub async fn drain(&self, limit: Duration) -> Drained {
-        let Sessions { tasks, closing, cut } = &self.shared.sessions;
+        let Sessions { tasks, closing, ending, cut } = &self.shared.sessions;
         closing.cancel();
         tasks.close();
-        let done = tokio::time::timeout(limit, tasks.wait()).await.is_ok();
-        let left = if done { 0 } else { tasks.len() };
-        // Also a session that began while this was called.
+        let all = |limit| tokio::time::timeout(limit, tasks.wait());
+        if all(limit).await.is_ok() {
+            return Drained::default();
+        }
+        let ended = tasks.len();
+        ending.cancel();
+        if all(self.shared.farewell).await.is_ok() {
+            return Drained { ended, cut: 0 };
+        }
+        let left = tasks.len();
         cut.cancel();
         tasks.wait().await;
-        Drained { cut: left }
+        Drained { ended, cut: left }
     }
 }
 
@@ -122,7 +133,10 @@ impl<R> Server<R> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Sessions that were still running when the time was up.
+    /// Sessions that were still running when the time was up, and were ended.
+    pub ended: usize,
+    /// Those among them whose clients did not even take that. They see the connection end without a status, which SPDY
+    /// clients of before v4 may take for a success.
     pub cut: usize,
 }
 
@@ -131,6 +145,8 @@ pub struct Drained {
 pub(super) struct Sessions {
     tasks: TaskTracker,
     pub(super) closing: CancellationToken,
+    /// What runs is dropped, and its clients are told.
+    pub(super) ending: CancellationToken,
     cut: CancellationToken,
 }
 

@@ -26,7 +26,7 @@ impl<R: Runtime> Server<R> {
     }
 
     fn start<B>(&self, http: &mut Request<B>) -> Result<Response<String>, Box<Response<String>>> {
-        let Shared { runtime, base, commands, forward, tokens, sessions } = &*self.shared;
+        let Shared { runtime, base, commands, forward, tokens, sessions, .. } = &*self.shared;
         let (route, token) = base.split(http.uri().path()).ok_or_else(not_found)?;
         if !matches!(route, "exec" | "attach" | "portforward") {
             return Err(not_found());
@@ -42,7 +42,11 @@ impl<R: Runtime> Server<R> {
         if sessions.closing.is_cancelled() {
             return Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, Error::Unavailable.to_string())));
         }
-        let within = |id: &str| Within { runtime: runtime.clone(), id: id.to_owned() };
+        let within = |id: &str| Within {
+            runtime: runtime.clone(),
+            id: id.to_owned(),
+            ending: sessions.ending.clone(),
+        };
         let response = match granted {
             Granted::Exec { container_id: id, request } => {
                 let exec = Exec::accept_request(http, request).map_err(refused)?.options(commands.clone());

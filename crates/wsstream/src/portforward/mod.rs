@@ -32,6 +32,8 @@ pub use end::SessionEnd;
 pub use error::ForwardError;
 #[cfg(feature = "server")]
 pub use handler::PortForwarder;
+#[cfg(feature = "net")]
+pub use relay::relay_tcp;
 pub use relay::{RelayOptions, Relayed, relay};
 #[cfg(feature = "server")]
 pub use routes::{Route, Routes};

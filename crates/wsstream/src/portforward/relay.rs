@@ -13,9 +13,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+#[cfg(feature = "net")]
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::io::poll_read_buf;
 
+use super::stream::Fate;
 use super::{ForwardError, PortReader, PortStream, PortWriter};
 use crate::connection::MAX_WRITE;
 
@@ -57,11 +60,21 @@ pub struct Relayed {
 struct Way {
     moved: AtomicU64,
     handing_on: AtomicBool,
+    /// Its target was reset.
+    reset: AtomicBool,
+    /// All of it was handed on, and its end.
+    whole: AtomicBool,
 }
 
 impl Way {
     fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// The target broke. A broken pipe is that of a port that had said its last word before; anything else cuts it off.
+    fn failed(&self, error: io::Error) -> ForwardError {
+        self.reset.store(error.kind() != io::ErrorKind::BrokenPipe, Ordering::Relaxed);
+        ForwardError::Target(error)
     }
 
     /// Hands on `bytes` bytes with `write`.
@@ -77,7 +90,8 @@ impl Way {
 /// Moves bytes between `stream` and `socket` until both directions have ended or the connection broke.
 ///
 /// In the errors the socket is the *port* and the stream is the *client*; a client that relays to a local socket has
-/// them the other way round. Dropped, it drops both.
+/// them the other way round. Dropped, it drops both. What `socket` sees of an error is its owner's to say: dropped, a TCP
+/// socket ends in good order, as if it had been given the whole; `relay_tcp` (feature `net`) resets it.
 ///
 /// # Errors
 ///
@@ -86,13 +100,26 @@ pub async fn relay<S>(stream: PortStream, socket: S, options: &RelayOptions) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    relay_counting(stream, socket, options, &Way::default()).await
+}
+
+async fn relay_counting<S>(
+    stream: PortStream,
+    socket: S,
+    options: &RelayOptions,
+    up: &Way,
+) -> Result<Relayed, ForwardError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (half_closes, ends_with_input) = (stream.half_closes(), stream.ends_with_input());
-    let (reader, writer) = stream.split();
+    let (mut reader, writer) = stream.split();
+    let fate = reader.fate();
     let (from, to) = tokio::io::split(socket);
-    let (up, down) = (Way::default(), Way::default());
+    let down = Way::default();
     {
-        let upload = pin!(upload(reader, to, &up));
-        let download = pin!(download(from, writer, &down));
+        let upload = pin!(upload(&mut reader, &fate, to, up));
+        let download = pin!(download(from, writer, &fate, &down, up));
         match select(upload, download).await {
             Either::Left((Err(error), _)) if error.is_clients() => return Err(error),
             // A server that ends a channel has closed the session: nothing can be sent there any more.
@@ -107,8 +134,14 @@ where
                     Err(silence) => return Err(ForwardError::Stalled(silence)),
                 }
             }
-            Either::Right((Err(error), _)) => return Err(error),
-            Either::Right((Ok(()), upload)) => match patiently(upload, &up, options.half_closed).await {
+            Either::Right((Err(error), upload)) => {
+                // The client wants no answer any more. What it has sent, with its end, was accepted.
+                if error.is_clients() && fate.is_whole() {
+                    let _ = patiently(upload, up, options.half_closed).await;
+                }
+                return Err(error);
+            }
+            Either::Right((Ok(()), upload)) => match patiently(upload, up, options.half_closed).await {
                 // The client has the whole of the answer: it may drop the rest, and the port may have closed.
                 Ok(_) => {}
                 Err(silence) => return Err(ForwardError::Stalled(silence)),
@@ -118,42 +151,105 @@ where
     Ok(Relayed { to_socket: up.moved(), from_socket: down.moved() })
 }
 
+/// As [`relay`], and an abort on one side is an abort on the other: unless all that came from the stream has been handed
+/// on with its end, the socket is made to be reset (RST) when it is dropped. So it is when this future is dropped.
+///
+/// # Errors
+///
+/// As [`relay`].
+#[cfg(feature = "net")]
+pub async fn relay_tcp(
+    stream: PortStream,
+    socket: &mut TcpStream,
+    options: &RelayOptions,
+) -> Result<Relayed, ForwardError> {
+    let mut socket = ResetUnlessWhole { socket, up: Way::default() };
+    let ResetUnlessWhole { socket, up } = &mut socket;
+    relay_counting(stream, &mut **socket, options, up).await
+}
+
+#[cfg(feature = "net")]
+struct ResetUnlessWhole<'a> {
+    socket: &'a mut TcpStream,
+    up: Way,
+}
+
+#[cfg(feature = "net")]
+impl Drop for ResetUnlessWhole<'_> {
+    fn drop(&mut self) {
+        if !self.up.whole.load(Ordering::Relaxed) {
+            // Fails on a socket that is closed already.
+            let _ = self.socket.set_zero_linger();
+        }
+    }
+}
+
 /// Stream to socket, and the end of it.
-async fn upload<S>(mut reader: PortReader, mut socket: WriteHalf<S>, way: &Way) -> Result<(), ForwardError>
+async fn upload<S>(
+    reader: &mut PortReader,
+    fate: &Fate,
+    mut socket: WriteHalf<S>,
+    way: &Way,
+) -> Result<(), ForwardError>
 where
     S: AsyncRead + AsyncWrite,
 {
     while let Some(chunk) = reader.chunk().await.map_err(ForwardError::Client)? {
-        let write = async {
+        let write = pin!(way.hand_on(chunk.len(), async {
             socket.write_all(&chunk).await?;
             socket.flush().await
-        };
-        way.hand_on(chunk.len(), write).await.map_err(ForwardError::Target)?;
+        }));
+        // A port that does not read must not hide that the client has gone.
+        match select(write, pin!(fate.cut())).await {
+            Either::Left((written, _)) => written.map_err(|error| way.failed(error))?,
+            Either::Right(((), _)) => return Err(broken_off()),
+        }
     }
     match socket.shutdown().await {
         // It has closed already.
-        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(ForwardError::Target(error)),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(way.failed(error)),
+        _ => {
+            way.whole.store(true, Ordering::Relaxed);
+            Ok(())
+        }
     }
 }
 
 /// Socket to stream, and the end of it.
-async fn download<S>(mut socket: ReadHalf<S>, mut writer: PortWriter, way: &Way) -> Result<(), ForwardError>
+async fn download<S>(
+    mut socket: ReadHalf<S>,
+    mut writer: PortWriter,
+    fate: &Fate,
+    way: &Way,
+    other: &Way,
+) -> Result<(), ForwardError>
 where
     S: AsyncRead + AsyncWrite,
 {
     loop {
-        let chunk = read_chunk(&mut socket).await.map_err(ForwardError::Target)?;
+        let chunk = match select(pin!(read_chunk(&mut socket)), pin!(fate.reset())).await {
+            Either::Left((read, _)) => read.map_err(ForwardError::Target)?,
+            // A port that says nothing must not hide it either.
+            Either::Right(((), _)) => return Err(broken_off()),
+        };
         if chunk.is_empty() {
             break;
         }
         way.hand_on(chunk.len(), writer.send(chunk)).await.map_err(ForwardError::Client)?;
+    }
+    if other.reset.load(Ordering::Relaxed) {
+        // The kernel tells of a reset once. Whoever was writing has heard it, and here it looks like an end.
+        return Err(ForwardError::Target(io::ErrorKind::ConnectionReset.into()));
     }
     match writer.close() {
         // It cannot be told before the connection as a whole ends; the other direction goes on.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         done => done.map_err(ForwardError::Client),
     }
+}
+
+fn broken_off() -> ForwardError {
+    ForwardError::Client(io::ErrorKind::ConnectionReset.into())
 }
 
 /// The next bytes, empty at the end. No buffer is held while there is nothing to read.
@@ -202,18 +298,27 @@ mod tests {
 
     /// A relay in memory: the client's stream, the far end of the socket, and how it ends.
     async fn relaying() -> (PortStream, DuplexStream, Ended) {
+        let (socket, target) = duplex(4096);
+        let (stream, ended) = relaying_to(socket).await;
+        (stream, target, ended)
+    }
+
+    async fn relaying_to<S>(socket: S) -> (PortStream, Ended)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (ours, theirs) = duplex(64 << 10);
         let (client, driver) = Builder::client().start(ours);
         tokio::spawn(driver);
         let (server, driver) = Builder::server().start(theirs);
         tokio::spawn(driver);
         let headers = Headers::from_iter([("streamtype", "data")]);
-        let (near, far) = (client.open(&headers, false).await.unwrap(), server.accept().await.unwrap());
-        let (socket, target) = duplex(4096);
+        let (mut near, far) = (client.open(&headers, false).await.unwrap(), server.accept().await.unwrap());
         let stream = pair::of_client(far.accept());
+        near.replied().await.unwrap();
         let options = RelayOptions { half_closed: Some(HALF_CLOSED) };
         let ended = tokio::spawn(async move { relay(stream, socket, &options).await });
-        (pair::of_client(near), target, ended)
+        (pair::of_client(near), ended)
     }
 
     async fn waited(ended: Ended) -> (Duration, Result<Relayed, ForwardError>) {
@@ -295,6 +400,90 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(ended.await.unwrap().is_ok());
+    }
+
+    /// The port reads nothing and says nothing: that must not hide that the client has gone.
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_is_noticed_while_the_upload_is_blocked() {
+        let (mut stream, mut target, ended) = relaying().await;
+        for _ in 0..4 {
+            stream.send(vec![7; 32 << 10].into()).await.unwrap();
+        }
+        // In the middle of it.
+        target.read_exact(&mut [0; 100]).await.unwrap();
+        drop(stream);
+        let (took, result) = waited(ended).await;
+        assert!(result.is_err_and(|error| error.is_clients()));
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    /// One that has ended its direction before has sent all of it, and only the answer is not wanted.
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_behind_the_end_of_the_upload_does_not_cut_it() {
+        let (mut stream, mut target, ended) = relaying().await;
+        for _ in 0..4 {
+            stream.send(vec![7; 32 << 10].into()).await.unwrap();
+        }
+        stream.close().unwrap();
+        drop(stream);
+        let mut got = Vec::new();
+        target.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), 128 << 10);
+        // And an answer that nobody waits for keeps nothing up, though the port never ends.
+        let (took, result) = waited(ended).await;
+        assert!(result.is_err_and(|error| error.is_clients()));
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    /// A socket as the kernel shows one that was reset: whoever comes first hears of it, the other finds an end.
+    struct ToldOnce {
+        told: bool,
+        reader: Option<std::task::Waker>,
+    }
+
+    impl AsyncRead for ToldOnce {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.told {
+                return Poll::Ready(Ok(()));
+            }
+            self.reader = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for ToldOnce {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.told = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_that_the_upload_hears_of_is_no_end_of_the_download() {
+        let (mut stream, ended) = relaying_to(ToldOnce { told: false, reader: None }).await;
+        stream.send("upload".into()).await.unwrap();
+        let result = ended.await.unwrap();
+        assert!(matches!(result, Err(ForwardError::Target(_))), "{result:?}");
+        stream.chunk().await.expect_err("an end in good order");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{ForwardError, PortForwarder, PortStream, RelayOptions, relay};
+use super::{ForwardError, PortForwarder, PortStream, RelayOptions, relay, relay_tcp};
 
 /// How long a port may take to accept. Loopback answers at once; a host behind a network gets the usual time of
 /// interactive clients.
@@ -46,7 +46,8 @@ enum Others {
     Hosts(Vec<IpAddr>),
 }
 
-/// Leads ports to sockets of this machine, or of another host.
+/// Leads ports to sockets of this machine, or of another host. A connection that a client breaks off is reset; a unix
+/// socket, which knows no reset, is closed.
 ///
 /// ```
 /// use wsstream::portforward::Routes;
@@ -147,10 +148,11 @@ impl Routes {
                 let socket = self.within(tokio::net::UnixStream::connect(path)).await;
                 let socket =
                     socket.map_err(|error| ForwardError::Connect { target: route.to_string(), error })?;
+                // Unix sockets know no reset: an abort looks like an end there.
                 relay(stream, socket, &options).await?;
             }
             Some(Route::Tcp(address)) => {
-                relay(stream, self.connect(&[*address]).await?, &options).await?;
+                relay_tcp(stream, &mut self.connect(&[*address]).await?, &options).await?;
             }
             None => {
                 let hosts = match &self.others {
@@ -162,7 +164,7 @@ impl Routes {
                     }
                 };
                 let addresses: Vec<_> = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
-                relay(stream, self.connect(&addresses).await?, &options).await?;
+                relay_tcp(stream, &mut self.connect(&addresses).await?, &options).await?;
             }
         }
         Ok(())

@@ -72,6 +72,10 @@ pub struct Options {
     /// load test's hundreds of connections are as many incomplete pairs for a moment (64 broke them off). One costs a few
     /// hundred bytes.
     pub max_incomplete: usize,
+    /// How many connections of a session may be open at once over SPDY, incomplete ones included; more are refused. Over
+    /// channels the URL has at most as many ports as [`Limits`] has channels. Default 1024, half of the streams that a
+    /// session takes.
+    pub max_connections: usize,
 }
 
 impl Default for Options {
@@ -84,6 +88,7 @@ impl Default for Options {
             errors: Errors::default(),
             pair_timeout: Duration::from_secs(30),
             max_incomplete: 1024,
+            max_connections: 1024,
         }
     }
 }
@@ -287,5 +292,33 @@ impl Report {
     }
 }
 
-/// How long connections may take to hand on what had arrived when the session ended.
+/// How long a connection may hand nothing on of what had arrived when the session ended.
 const LEAVE: Duration = Duration::from_secs(30);
+
+/// The session is over: waits until nothing was handed on for [`LEAVE`]. `unread` is what waits in all connections.
+async fn left_alone(unread: impl Fn() -> usize) {
+    let mut before = unread();
+    loop {
+        tokio::time::sleep(LEAVE).await;
+        let now = unread();
+        if now >= before {
+            return;
+        }
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_leave_begins_anew_while_something_is_handed_on() {
+        let unread = RefCell::new([100, 60, 20, 20].into_iter());
+        let since = tokio::time::Instant::now();
+        left_alone(|| unread.borrow_mut().next().unwrap_or_default()).await;
+        assert_eq!(since.elapsed(), LEAVE * 3);
+    }
+}

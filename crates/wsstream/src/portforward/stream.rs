@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::channel::{ChannelSource, ChannelTarget};
 use super::pair::PairTarget;
-use crate::spdy::StreamReader;
+use crate::spdy::{StreamReader, Watch};
 
 /// A forwarded connection: bytes both ways, each with an end of its own.
 ///
@@ -138,6 +138,15 @@ impl PortReader {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
+    /// Tells what becomes of the connection while nobody reads it.
+    pub(super) fn fate(&self) -> Fate {
+        match &self.from {
+            // A session over channels is one connection for each port: its loss is theirs, and shows when writing.
+            Source::Channel(_) => Fate(None),
+            Source::Stream(stream) => Fate(Some(stream.watch())),
+        }
+    }
+
     /// The polled form of [`chunk`](Self::chunk).
     ///
     /// # Errors
@@ -151,6 +160,33 @@ impl PortReader {
             Source::Channel(channel) => channel.poll_chunk(cx),
             Source::Stream(stream) => stream.poll_chunk(cx).map_err(Into::into),
         }
+    }
+}
+
+/// What the peer did, whether or not it was read: a reset must be noticed also by whom is busy writing elsewhere.
+#[derive(Debug)]
+pub(super) struct Fate(Option<Watch>);
+
+impl Fate {
+    /// Waits for a reset.
+    pub(super) async fn reset(&self) {
+        match &self.0 {
+            Some(watch) => watch.reset().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for a reset that leaves what the peer has sent without its end.
+    pub(super) async fn cut(&self) {
+        self.reset().await;
+        if self.is_whole() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether all that the peer had to send has arrived.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.as_ref().and_then(Watch::finished) == Some(true)
     }
 }
 

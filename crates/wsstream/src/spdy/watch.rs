@@ -33,6 +33,18 @@ impl Watch {
         self.shared.lock().watched(self.id).map(|(received, _)| received)
     }
 
+    /// Whether the peer has ended the stream by FIN. `None`: the reader was dropped.
+    #[must_use]
+    pub fn finished(&self) -> Option<bool> {
+        self.shared.lock().finished(self.id)
+    }
+
+    /// Waits until the stream is reset, or given up by this side; not for the end of the connection, and for ever where
+    /// none of it happens. One task can wait at a time. Cancel-safe.
+    pub async fn reset(&self) {
+        poll_fn(|cx| self.shared.lock().poll_reset(self.id, cx)).await;
+    }
+
     /// Waits until the stream has ended, its reader was dropped, or the connection is over. Cancel-safe.
     pub async fn wait(&self) {
         poll_fn(|cx| self.shared.lock().poll_watch(self.id, cx)).await;

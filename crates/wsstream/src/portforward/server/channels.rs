@@ -9,7 +9,7 @@ use wsstream_proto::portforward::{channel_modes, channels_of, preamble};
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::super::channel;
-use super::{Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, text};
+use super::{Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, left_alone, text};
 use crate::connection::{ChannelWriter, Connection, WriteError};
 use crate::server::Upgrade;
 
@@ -59,7 +59,7 @@ async fn run<F: PortForwarder>(connection: &Connection, ports: &[u16], forwarder
     };
     let gone = async {
         connection.disconnected().await;
-        tokio::time::sleep(LEAVE).await;
+        left_alone(|| connection.stats().waiting).await;
     };
     tokio::select! {
         () = all => {}

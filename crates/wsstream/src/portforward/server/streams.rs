@@ -12,7 +12,9 @@ use tracing::debug;
 use wsstream_proto::portforward::{Half, RequestId, StreamRequest};
 
 use super::super::pair;
-use super::{Errors, Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, text};
+use super::{
+    Errors, Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, left_alone, text,
+};
 use crate::spdy::{Connection, Driver, Expecting, GoAwayStatus, Incoming, ResetStatus, Stream};
 
 pub(super) async fn serve<F: PortForwarder>(
@@ -48,7 +50,7 @@ async fn run<F: PortForwarder>(
         tokio::select! {
             incoming = connection.accept() => match incoming {
                 Some(incoming) => {
-                    if let Some(pair) = pairs.add(connection, incoming, report) {
+                    if let Some(pair) = pairs.add(connection, incoming, running.len(), report) {
                         running.push(one(pair, forwarder, options.errors));
                     }
                 }
@@ -68,7 +70,7 @@ async fn run<F: PortForwarder>(
     };
     let gone = async {
         connection.ended().await;
-        tokio::time::sleep(LEAVE).await;
+        left_alone(|| connection.stats().waiting).await;
     };
     tokio::select! {
         () = rest => {}
@@ -131,7 +133,13 @@ impl<'a> Pairs<'a> {
 
     /// Takes a stream in; the pair, when it is the second half of one. In any order: clients open several connections at
     /// once, and Go's own reader hands streams on out of order.
-    fn add(&mut self, connection: &Connection, incoming: Incoming, report: &mut Report) -> Option<Pair> {
+    fn add(
+        &mut self,
+        connection: &Connection,
+        incoming: Incoming,
+        running: usize,
+        report: &mut Report,
+    ) -> Option<Pair> {
         let refuse = |incoming: Incoming, status, report: &mut Report| {
             report.refused_streams += 1;
             incoming.reject(status);
@@ -149,6 +157,11 @@ impl<'a> Pairs<'a> {
             Some(first) if first.half == half => {
                 debug!(%request, ?half, "a stream is refused: the pair has one of its kind already");
                 refuse(incoming, ResetStatus::CANCEL, report);
+                None
+            }
+            None if self.waiting.len() + running >= self.options.max_connections => {
+                debug!(%request, "a stream is refused: too many connections are open");
+                refuse(incoming, ResetStatus::REFUSED_STREAM, report);
                 None
             }
             None if self.waiting.len() >= self.options.max_incomplete => {

@@ -29,6 +29,10 @@ use crate::spdy::{Connection, Driver, End, ReadError, Side, Stream, StreamReader
 /// record with the first 16 KiB of the output, which take longer than that on a slow line.
 const REPLY_PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long an output may stay open and silent once the command's status is there. Servers send that behind the output,
+/// so only what is still on its way can come; a minute or two of nothing is a server that has forgotten it.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(120);
+
 /// How long to wait for the server to hang up once everything is there.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -206,6 +210,18 @@ async fn read_status(reader: &mut StreamReader, raw: &mut BytesMut, json: bool) 
     }
 }
 
+/// Waits until nothing has arrived for [`OUTPUT_PATIENCE`] and all that had was read.
+async fn silence(connection: &Connection) {
+    loop {
+        let before = connection.stats().received;
+        sleep(OUTPUT_PATIENCE).await;
+        let now = connection.stats();
+        if now.received == before && now.waiting == 0 {
+            return;
+        }
+    }
+}
+
 /// The error stream is over. Hangs up when the outputs have ended as well: some servers leave that to the client. Without
 /// `hang_up` the server's own goodbye is waited for, within a bound.
 async fn until_closed(
@@ -219,7 +235,8 @@ async fn until_closed(
             output.wait().await;
         }
     };
-    if let Either::Left((end, _)) = select(&mut driver, pin!(outputs_end)).await {
+    let (outputs_end, silence) = (pin!(outputs_end), pin!(silence(connection)));
+    if let Either::Left((end, _)) = select(&mut driver, select(outputs_end, silence)).await {
         return end;
     }
     if !hang_up && let Either::Left((end, _)) = select(&mut driver, pin!(sleep(CLOSE_PATIENCE))).await {

@@ -73,7 +73,8 @@ impl Stdin {
     }
 }
 
-/// Each write is one message of at most 32 KiB; `shutdown` ends the command's input, and is an error before v5.
+/// Each write is one message of at most 32 KiB; `shutdown` ends the command's input, and is an error over WebSocket before
+/// v5.
 impl AsyncWrite for Stdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self.writer()?).poll_write(cx, data)

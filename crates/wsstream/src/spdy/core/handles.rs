@@ -148,6 +148,21 @@ impl Core {
         }
     }
 
+    /// Whether the peer's FIN has come; `None`: nobody reads the stream.
+    pub(in crate::spdy) fn finished(&self, id: StreamId) -> Option<bool> {
+        self.slots.get(&id).filter(|slot| slot.reader).map(|slot| slot.inbox.ended)
+    }
+
+    /// Ready when the stream is over before its time, whether or not the peer had finished it.
+    pub(in crate::spdy) fn poll_reset(&mut self, id: StreamId, cx: &mut Context<'_>) -> Poll<()> {
+        match self.slots.get_mut(&id) {
+            Some(slot) if slot.over.is_some() => return Poll::Ready(()),
+            Some(slot) => slot.watch_waker = Some(cx.waker().clone()),
+            None => {}
+        }
+        Poll::Pending
+    }
+
     pub(in crate::spdy) fn set_background(&mut self, id: StreamId, background: bool) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.background = background;
