@@ -12,7 +12,7 @@ use super::{
     Env,
     case::{Case, Runner},
     client::{SHORT, finish, pipes, read_until, spawn},
-    kubectl,
+    kubectl::{self, Version},
     proc::{self, Reading},
     server::{self, Server},
 };
@@ -26,12 +26,13 @@ const GROWTH_PER_SESSION: u64 = 2048;
 
 struct Life {
     env: Arc<Env>,
-    version: String,
+    version: Version,
 }
 
 /// Runs the cases.
-pub(super) async fn run(env: &Arc<Env>, versions: &[&str], runner: &mut Runner<'_>) {
-    let life = Life { env: Arc::clone(env), version: versions.first().copied().unwrap_or("1.33").to_owned() };
+pub(super) async fn run(env: &Arc<Env>, versions: &[Version], runner: &mut Runner<'_>) {
+    let Some(newest) = versions.first() else { return };
+    let life = Life { env: Arc::clone(env), version: *newest };
     let cases = vec![
         Case::new("killed kubectl leaves no process", killed_client),
         Case::new("killed kubectl on a terminal leaves no process", killed_terminal),
@@ -46,7 +47,7 @@ pub(super) async fn run(env: &Arc<Env>, versions: &[&str], runner: &mut Runner<'
 
 /// Starts `exec` with stock kubectl, reads the pids that the script prints, kills kubectl.
 async fn kill_client(life: &Life, script: &str, pids: usize) -> Result<()> {
-    let client = kubectl::find(&life.env, &life.version)?;
+    let client = kubectl::find(&life.env, life.version)?;
     let mut child = spawn(&mut client.exec(&["-i", "host", "--", "bash", "-c", script]))?;
     let (_stdin, mut stdout, _stderr) = pipes(&mut child)?;
     let said = read_until(&mut stdout, "armed\n", SHORT).await?;
@@ -72,7 +73,7 @@ async fn killed_stubborn(life: &Life) -> Result<()> {
 }
 
 async fn killed_terminal(life: &Life) -> Result<()> {
-    let client = kubectl::find(&life.env, &life.version)?;
+    let client = kubectl::find(&life.env, life.version)?;
     // No `exec`: a shell that is hung up just before it replaces itself forgets the signal it has taken.
     let script = "echo pid $$; while :; do sleep 0.2; done";
     let mut terminal = client.terminal(&["exec", "-it", "host", "--", "sh", "-c", script], (24, 80))?;
@@ -161,7 +162,7 @@ async fn default_serve(life: &Life) -> Result<()> {
     };
     ensure!(mode(&kubeconfig)? == 0o600, "the kubeconfig is mode {:o}", mode(&kubeconfig)?);
     // As pasted, on a machine whose `kubectl` is the stock one under test.
-    let client = kubectl::find(&life.env, &life.version)?;
+    let client = kubectl::find(&life.env, life.version)?;
     let bin = folder.path().join("bin");
     std::fs::create_dir(&bin)?;
     std::os::unix::fs::symlink(client.program(), bin.join("kubectl"))?;

@@ -18,20 +18,9 @@ use super::{
     Env, Sizes,
     case::{Case, Runner},
     client::{SHORT, excerpt, feed, finish, hash, pipes, read_until, spawn},
-    kubectl::{self, Kubectl},
+    kubectl::{self, Kubectl, Version},
 };
 use crate::{payload::Payload, report::Outcome};
-
-/// The versions of each tier and whether they know the tunnel (1.30 has it behind the same variable, switched off).
-pub(super) const VERSIONS: &[(&str, bool)] = &[
-    ("1.33", true),
-    ("1.32", true),
-    ("1.31", true),
-    ("1.30", true),
-    ("1.29", false),
-    ("1.28", false),
-    ("1.27", false),
-];
 
 /// Who forwards, and over what.
 struct Client {
@@ -44,18 +33,17 @@ enum Kind {
     Own { transport: &'static str, home: PathBuf },
 }
 
-/// Runs the table with every forwarder: the newest and the oldest kubectl, or all of them.
-pub(super) async fn run(env: &Arc<Env>, full: bool, runner: &mut Runner<'_>) {
-    let ends = [VERSIONS.first(), VERSIONS.last()];
-    for (version, tunnel) in VERSIONS.iter().filter(|row| full || ends.contains(&Some(*row))) {
+/// Runs the table with every forwarder: each kubectl over what it knows, and our own client.
+pub(super) async fn run(env: &Arc<Env>, versions: &[Version], full: bool, runner: &mut Runner<'_>) {
+    for version in versions {
         for websockets in [true, false] {
-            let group =
-                format!("portforward kubectl {version} {}", if websockets { "tunnel" } else { "SPDY" });
-            if (websockets && !tunnel) || !runner.wants_group(&group) {
+            let carrier = if websockets { "tunnel" } else { "SPDY" };
+            let group = format!("portforward kubectl {} {carrier}", version.name);
+            if (websockets && !version.tunnel) || !runner.wants_group(&group) {
                 continue;
             }
             let started = Instant::now();
-            match kubectl::find(env, version) {
+            match kubectl::find(env, *version) {
                 Ok(kubectl) => {
                     let client = Client { env: Arc::clone(env), kind: Kind::Kubectl { kubectl, websockets } };
                     runner.group(&group, &client, table(env.sizes, full)).await;

@@ -5,8 +5,25 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::timeout;
 
-use super::Kubectl;
+use super::{Carrier, Kubectl};
 use crate::interop::client::{SHORT, feed, pipes, read_until, spawn, transfer};
+
+/// Nothing else here would notice if kubectl did not do as it is told.
+pub(super) async fn carrier(kubectl: &Kubectl) -> Result<()> {
+    const WEBSOCKET: &str = "Sec-Websocket-Protocol: v5.channel.k8s.io";
+    const SPDY: &str = "X-Stream-Protocol-Version: v4.channel.k8s.io";
+    let (offered, other) = match kubectl.carrier {
+        Carrier::WebSocket => (WEBSOCKET, SPDY),
+        Carrier::Spdy => (SPDY, WEBSOCKET),
+    };
+    // At this level it prints the headers that it sends.
+    let ended = kubectl.run(&["-v=7", "exec", "host", "--", "true"]).await?.code(0)?;
+    let ended = ended.stderr_has(&[offered])?;
+    if String::from_utf8_lossy(&ended.stderr).contains(other) {
+        return Err(ended.fault(&format!("no {other:?} expected in stderr")));
+    }
+    Ok(())
+}
 
 pub(super) async fn streams(kubectl: &Kubectl) -> Result<()> {
     let script = "echo out; echo err >&2; echo more";

@@ -1,4 +1,4 @@
-//! Stock kubectl, one group per version: the client that must not notice that this is no cluster.
+//! Stock kubectl, one group per version and carrier: the client that must not notice that this is no cluster.
 
 mod attach;
 mod copy;
@@ -8,7 +8,11 @@ mod get;
 mod logs;
 mod tty;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Result;
 use tokio::process::Command;
@@ -23,47 +27,109 @@ use super::{
 };
 use crate::report::Outcome;
 
+/// One release and which of its verbs know WebSockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    /// `1.33`.
+    pub(super) name: &'static str,
+    /// `exec`, `attach` and `cp`: since 1.29 behind `KUBECTL_REMOTE_COMMAND_WEBSOCKETS`, since 1.30 without it.
+    pub(super) websocket: bool,
+    /// `port-forward`: since 1.30 behind `KUBECTL_PORT_FORWARD_WEBSOCKETS`, since 1.31 without it.
+    pub(super) tunnel: bool,
+}
+
+const fn version(name: &'static str, websocket: bool, tunnel: bool) -> Version {
+    Version { name, websocket, tunnel }
+}
+
+/// Every release that is run, the newest first.
+const VERSIONS: &[Version] = &[
+    version("1.33", true, true),
+    version("1.32", true, true),
+    version("1.31", true, true),
+    version("1.30", true, true),
+    version("1.29", true, false),
+    version("1.28", false, false),
+    version("1.27", false, false),
+];
+
+/// The releases of a tier: all of them, or the newest and the oldest.
+pub(super) fn versions(full: bool) -> Vec<Version> {
+    let ends = [VERSIONS.first(), VERSIONS.last()];
+    VERSIONS.iter().filter(|row| full || ends.contains(&Some(*row))).copied().collect()
+}
+
+/// What carries `exec`, `attach` and `cp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    /// v5 over a WebSocket.
+    WebSocket,
+    /// v4 over SPDY/3.1.
+    Spdy,
+}
+
 /// One kubectl, with a home of its own: discovery is cached there for hours.
 pub(super) struct Kubectl {
     env: Arc<Env>,
     path: PathBuf,
     version: String,
+    carrier: Carrier,
     home: PathBuf,
 }
+
+/// The variable that turns WebSockets on or off for `exec`, `attach` and `cp`.
+const WEBSOCKETS: &str = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS";
 
 /// The pod that ends when a case of this kubectl says so.
 pub(super) fn gate(purpose: &str, version: &str) -> String {
     format!("{purpose}-{}", version.replace('.', "-"))
 }
 
-/// A kubectl for cases outside this group.
-pub(super) fn find(env: &Arc<Env>, version: &str) -> Result<Kubectl> {
-    let path = tools::kubectl(env, version)?;
-    let home = env.server.folder().join(format!("home-{version}"));
-    std::fs::create_dir_all(&home)?;
-    Ok(Kubectl { env: Arc::clone(env), path, version: version.to_owned(), home })
+/// A kubectl for cases outside this group, with what carries its streams by default.
+pub(super) fn find(env: &Arc<Env>, version: Version) -> Result<Kubectl> {
+    found(env, version, if version.websocket { Carrier::WebSocket } else { Carrier::Spdy })
 }
 
-/// Runs the whole table with one version.
-pub(super) async fn run(env: &Arc<Env>, version: &str, runner: &mut Runner<'_>) {
-    let group = format!("kubectl {version}");
-    if !runner.wants_group(&group) {
-        return;
-    }
-    let started = Instant::now();
-    match find(env, version) {
-        Ok(kubectl) => {
-            println!("{group}: {}", kubectl.path.display());
-            runner.group(&group, &kubectl, table(env.sizes)).await;
+fn found(env: &Arc<Env>, version: Version, carrier: Carrier) -> Result<Kubectl> {
+    let path = tools::kubectl(env, version.name)?;
+    let home = env.server.folder().join(format!("home-{}", version.name));
+    std::fs::create_dir_all(&home)?;
+    Ok(Kubectl { env: Arc::clone(env), path, version: version.name.to_owned(), carrier, home })
+}
+
+/// Runs one version: the whole table over what it uses by itself, and what streams over SPDY too.
+pub(super) async fn run(env: &Arc<Env>, version: Version, runner: &mut Runner<'_>) {
+    for carrier in [Carrier::WebSocket, Carrier::Spdy] {
+        let second = carrier == Carrier::Spdy && version.websocket;
+        if carrier == Carrier::WebSocket && !version.websocket {
+            continue;
         }
-        Err(error) => {
-            let name = format!("{group}/client");
-            runner.record(
-                &name,
-                started.elapsed(),
-                Outcome::missing(format!("{error:#}")),
-                runner.log_length(),
-            );
+        let group =
+            format!("kubectl {}{}", version.name, if carrier == Carrier::Spdy { " SPDY" } else { "" });
+        if !runner.wants_group(&group) {
+            continue;
+        }
+        let started = Instant::now();
+        match found(env, version, carrier) {
+            Ok(kubectl) => {
+                println!("{group}: {}", kubectl.path.display());
+                let mut cases = table(env.sizes);
+                if second {
+                    // Nothing of these is carried by a stream.
+                    cases
+                        .retain(|case| !case.name().starts_with("logs/") && !case.name().starts_with("get/"));
+                }
+                runner.group(&group, &kubectl, cases).await;
+            }
+            Err(error) => {
+                let name = format!("{group}/client");
+                runner.record(
+                    &name,
+                    started.elapsed(),
+                    Outcome::missing(format!("{error:#}")),
+                    runner.log_length(),
+                );
+            }
         }
     }
 }
@@ -71,6 +137,7 @@ pub(super) async fn run(env: &Arc<Env>, version: &str, runner: &mut Runner<'_>) 
 fn table(sizes: Sizes) -> Vec<Case<Kubectl>> {
     let big = sizes.limit;
     vec![
+        Case::new("exec/carried by what was asked for", exec::carrier),
         Case::new("exec/separate stdout and stderr", exec::streams),
         Case::new("exec/exit codes 0, 7, 255", exec::exit_codes),
         Case::new("exec/killed command", exec::killed),
@@ -123,11 +190,16 @@ impl Kubectl {
                 command.env_remove(&*key);
             }
         }
+        command.env(WEBSOCKETS, self.websockets());
         command
     }
 
+    fn websockets(&self) -> &'static str {
+        if self.carrier == Carrier::WebSocket { "true" } else { "false" }
+    }
+
     /// The program's path.
-    pub(super) fn program(&self) -> &std::path::Path {
+    pub(super) fn program(&self) -> &Path {
         &self.path
     }
 
@@ -160,7 +232,7 @@ impl Kubectl {
     /// Runs a short command with input.
     async fn feed(&self, args: &[&str], input: &[u8]) -> Result<Finished> {
         let ended = finish(&mut self.command(args), input, SHORT).await?;
-        if self.version == "1.33" {
+        if self.version == "1.33" || self.carrier == Carrier::Spdy {
             return Ok(ended);
         }
         // Before 1.33 client-go reads before it has registered its streams (kubernetes#131189): once in a hundred
@@ -170,7 +242,11 @@ impl Kubectl {
 
     /// Runs the client on a terminal.
     pub(super) fn terminal(&self, args: &[&str], size: (u16, u16)) -> Result<Terminal> {
-        let env = [("HOME", self.home.as_path()), ("KUBECONFIG", self.server().kubeconfig())];
+        let env = [
+            ("HOME", self.home.as_path()),
+            ("KUBECONFIG", self.server().kubeconfig()),
+            (WEBSOCKETS, Path::new(self.websockets())),
+        ];
         Terminal::start(&self.path, args, &env, size)
     }
 
