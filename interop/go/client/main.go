@@ -1,5 +1,5 @@
-// Command client runs exec and attach with client-go's own WebSocket executor, the library inside kubectl and most
-// Go programs, and says how it ended in client-go's own words. It decides nothing by itself: what the interop cases
+// Command client runs exec and attach with client-go's own executors for WebSocket and SPDY, the library inside kubectl
+// and most Go programs, and says how it ended in client-go's own words. It decides nothing by itself: what the interop cases
 // and the fault sweeps see is what any program built on client-go would see.
 //
 // Exit codes: the remote one where client-go reports one; 1 for any other error; 2 for a wrong command line.
@@ -18,15 +18,16 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/transport/spdy"
 	utilexec "k8s.io/client-go/util/exec"
 )
 
 type options struct {
-	kubeconfig, namespace, container, protocol, prefix, token string
-	attach, stdin, tty                                        bool
-	sizes                                                     *sizeQueue
-	pod                                                       string
-	command                                                   []string
+	kubeconfig, namespace, container, transport, protocol, prefix, token string
+	attach, stdin, tty                                                   bool
+	sizes                                                                *sizeQueue
+	pod                                                                  string
+	command                                                              []string
 }
 
 func main() {
@@ -58,7 +59,8 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&opts.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the kubeconfig to use")
 	flags.StringVar(&opts.namespace, "namespace", "default", "the namespace of the pod")
 	flags.StringVar(&opts.container, "container", "", "the container; empty: the server's choice")
-	flags.StringVar(&opts.protocol, "protocol", "", "what to offer: v5, v4, v3, v2, v1 or whole names, comma-separated; empty: client-go's default executor")
+	flags.StringVar(&opts.transport, "transport", "websocket", "websocket or spdy")
+	flags.StringVar(&opts.protocol, "protocol", "", "what to offer: v5, v4, v3, v2, v1 or whole names, comma-separated; empty: what client-go's executor offers by default")
 	flags.StringVar(&opts.prefix, "prefix", "", "what stands before an error on standard error, to tell it from the command's words")
 	flags.StringVar(&opts.token, "token", "", "the bearer token; client-go takes one from a kubeconfig for https only")
 	flags.BoolVar(&opts.attach, "attach", false, "attach instead of exec")
@@ -117,14 +119,34 @@ func newExecutor(config *rest.Config, opts *options) (remotecommand.Executor, er
 	if err != nil {
 		return nil, err
 	}
-	if opts.protocol == "" {
-		return remotecommand.NewWebSocketExecutor(config, "GET", target)
-	}
 	var offered []string
-	for _, name := range strings.Split(opts.protocol, ",") {
-		offered = append(offered, protocolName(name))
+	if opts.protocol != "" {
+		for _, name := range strings.Split(opts.protocol, ",") {
+			offered = append(offered, protocolName(name))
+		}
 	}
-	return remotecommand.NewWebSocketExecutorForProtocols(config, "GET", target, offered...)
+	switch opts.transport {
+	case "websocket":
+		if offered == nil {
+			return remotecommand.NewWebSocketExecutor(config, "GET", target)
+		}
+		return remotecommand.NewWebSocketExecutorForProtocols(config, "GET", target, offered...)
+	case "spdy":
+		base, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		if offered == nil {
+			return remotecommand.NewSPDYExecutor(config, "POST", base)
+		}
+		transport, upgrader, err := spdy.RoundTripperFor(config)
+		if err != nil {
+			return nil, err
+		}
+		return remotecommand.NewSPDYExecutorForProtocols(transport, upgrader, "POST", base, offered...)
+	default:
+		return nil, fmt.Errorf("%q is no transport", opts.transport)
+	}
 }
 
 func protocolName(word string) string {

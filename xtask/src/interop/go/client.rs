@@ -1,4 +1,4 @@
-//! client-go's WebSocket executor against our server, over every version that it can be made to offer.
+//! client-go's executors against our server, over WebSocket and SPDY and every version that they can be made to offer.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -27,14 +27,45 @@ enum Ends {
     Race,
 }
 
-/// A word for `--protocol`, what the version tells, and whether it carries sizes.
-const PROTOCOLS: &[(&str, Ends, bool)] = &[
-    ("v5", Ends::Code, true),
-    ("v4", Ends::Code, true),
-    ("v3", Ends::Text, true),
-    ("v2", Ends::Text, false),
-    ("v1", Ends::Race, false),
+/// One executor.
+#[derive(Debug, Clone, Copy)]
+struct Protocol {
+    /// A word for `--transport`.
+    transport: &'static str,
+    /// A word for `--protocol`.
+    name: &'static str,
+    ends: Ends,
+    /// Whether sizes are carried.
+    sizes: bool,
+    /// Whether the end of the input is carried. client-go's v1 says nothing of it over SPDY either (`v1.go`).
+    half_closes: bool,
+}
+
+const fn protocol(
+    transport: &'static str,
+    name: &'static str,
+    ends: Ends,
+    sizes: bool,
+    half_closes: bool,
+) -> Protocol {
+    Protocol { transport, name, ends, sizes, half_closes }
+}
+
+/// v5 exists over WebSocket alone.
+const PROTOCOLS: &[Protocol] = &[
+    protocol("websocket", "v5", Ends::Code, true, true),
+    protocol("websocket", "v4", Ends::Code, true, false),
+    protocol("websocket", "v3", Ends::Text, true, false),
+    protocol("websocket", "v2", Ends::Text, false, false),
+    protocol("websocket", "v1", Ends::Race, false, false),
+    protocol("spdy", "v4", Ends::Code, true, true),
+    protocol("spdy", "v3", Ends::Text, true, true),
+    protocol("spdy", "v2", Ends::Text, false, true),
+    protocol("spdy", "v1", Ends::Race, false, false),
 ];
+
+/// The words for `--transport`.
+const TRANSPORTS: [&str; 2] = ["websocket", "spdy"];
 
 /// What client-go prints for a code; kubectl prints the same.
 fn said(code: i32) -> String {
@@ -48,15 +79,20 @@ struct Client {
 
 struct Row {
     client: Arc<Client>,
-    protocol: &'static str,
-    ends: Ends,
+    protocol: Protocol,
+}
+
+/// What all versions of a transport share.
+struct Common {
+    client: Arc<Client>,
+    transport: &'static str,
 }
 
 /// Runs every case of client-go.
 pub(super) async fn run(env: &Arc<Env>, peers: &Peers, runner: &mut Runner<'_>) {
     let client = Arc::new(Client { env: Arc::clone(env), program: peers.client.clone() });
-    for (protocol, ends, sizes) in PROTOCOLS {
-        let row = Row { client: Arc::clone(&client), protocol, ends: *ends };
+    for protocol in PROTOCOLS {
+        let row = Row { client: Arc::clone(&client), protocol: *protocol };
         let mut cases = vec![
             Case::new("streams and exit 0", Row::zero),
             Case::new("exit 7 and 255", Row::codes),
@@ -64,23 +100,37 @@ pub(super) async fn run(env: &Arc<Env>, peers: &Peers, runner: &mut Runner<'_>) 
             Case::new("stdin", Row::input),
             Case::new("exit under a flood of stdin", Row::flooded),
         ];
-        if *sizes {
+        if protocol.sizes {
             cases.push(Case::new("tty/first size, resize, exit code", Row::terminal));
         }
-        runner.group(&format!("go client {protocol}"), &row, cases).await;
+        runner.group(&group(protocol.transport, &format!(" {}", protocol.name)), &row, cases).await;
     }
     let big = env.sizes.limit;
-    let cases = vec![
-        Case::new("exec/the default executor", default),
-        Case::new("exec/v4 is chosen of foreign,v4,v5", chosen),
-        Case::new("exec/big stdin, hashed", stdin_big).within(big),
-        Case::new("exec/big stdin over v4, hashed", stdin_big_v4).within(big),
-        Case::new("exec/big stdin and stdout at once", round_trip).within(big),
-        Case::new("exec/big stdout to a slow reader, exit 7", stdout_slow).within(big),
-        Case::new("attach/reaches stdin", attach),
-        Case::new("errors/missing binary, wrong pod, wrong container, unknown protocol", errors),
-    ];
-    runner.group("go client", &*client, cases).await;
+    for transport in TRANSPORTS {
+        let common = Common { client: Arc::clone(&client), transport };
+        let mut cases = vec![
+            Case::new("exec/the default executor", Common::default),
+            Case::new("exec/big stdin, hashed", Common::stdin_big).within(big),
+            Case::new("exec/big stdin and stdout at once", Common::round_trip).within(big),
+            Case::new("exec/big stdout to a slow reader, exit 7", Common::stdout_slow).within(big),
+            Case::new("attach/reaches stdin", Common::attach),
+            Case::new("errors/missing binary, wrong pod, wrong container, unknown protocol", Common::errors),
+        ];
+        if transport == "websocket" {
+            cases.extend([
+                Case::new("exec/v4 is chosen of foreign,v4,v5", Common::chosen),
+                Case::new("exec/big stdin over v4, hashed", Common::stdin_big_v4).within(big),
+            ]);
+        } else {
+            cases.push(Case::new("exec/v3 is chosen of foreign,v5,v3,v4", Common::chosen_over_spdy));
+        }
+        runner.group(&group(transport, ""), &common, cases).await;
+    }
+}
+
+/// `go client v5`, `go client spdy v4`.
+fn group(transport: &str, rest: &str) -> String {
+    format!("go client{}{rest}", if transport == "spdy" { " spdy" } else { "" })
 }
 
 impl Client {
@@ -103,7 +153,7 @@ impl Client {
 
 impl Row {
     fn command(&self, args: &[&str]) -> Command {
-        let mut words = vec!["--protocol", self.protocol];
+        let mut words = vec!["--transport", self.protocol.transport, "--protocol", self.protocol.name];
         words.extend(args);
         self.client.command(&words)
     }
@@ -119,7 +169,7 @@ impl Row {
             let script = format!("echo tail; exit {code}");
             let mut command = self.command(&["host", "--", "sh", "-c", &script]);
             let ended = finish(&mut command, b"", SHORT).await?;
-            match self.ends {
+            match self.protocol.ends {
                 Ends::Code => ended.code(code)?.stdout("tail\n")?.stderr(&said(code))?,
                 Ends::Text => ended
                     .code(1)?
@@ -142,14 +192,17 @@ impl Row {
     }
 
     async fn input(&self) -> Result<()> {
-        if self.protocol == "v5" {
+        if self.protocol.half_closes {
             // What follows the end of input proves that the half close was only half.
-            let mut command = self.command(&["--stdin", "host", "--", "sh", "-c", "cat; echo after; exit 7"]);
-            finish(&mut command, b"hello\n", SHORT).await?.code(7)?.stdout("hello\nafter\n")?;
+            let script =
+                if self.protocol.ends == Ends::Code { "cat; echo after; exit 7" } else { "cat; echo after" };
+            let mut command = self.command(&["--stdin", "host", "--", "sh", "-c", script]);
+            let ended = finish(&mut command, b"hello\n", SHORT).await?.stdout("hello\nafter\n")?;
+            ended.code(if self.protocol.ends == Ends::Code { 7 } else { 0 })?;
             return Ok(());
         }
-        // client-go sends v5's CLOSE whatever was chosen; before v5 that is a message on a channel that does not
-        // exist, and must do no harm.
+        // client-go sends v5's CLOSE over WebSocket whatever was chosen; before v5 that is a message on a channel that
+        // does not exist, and must do no harm.
         let script = "head -c 6; echo after; sleep 0.2; echo and more";
         let mut command = self.command(&["--stdin", "host", "--", "sh", "-c", script]);
         finish(&mut command, b"hello\n", SHORT).await?.code(0)?.stdout("hello\nafter\nand more\n")?;
@@ -166,7 +219,7 @@ impl Row {
         let ended = timeout(SHORT, child.wait()).await;
         feeder.abort();
         let code = ended??.code();
-        let right = match self.ends {
+        let right = match self.protocol.ends {
             Ends::Code => code == Some(7),
             Ends::Text => code == Some(1),
             Ends::Race => matches!(code, Some(0 | 1)),
@@ -174,7 +227,7 @@ impl Row {
         if !right {
             bail!("exit {code:?}: {:?}", read_until(&mut stderr, "\n", SHORT).await);
         }
-        if self.ends != Ends::Race {
+        if self.protocol.ends != Ends::Race {
             read_until(&mut stdout, "tail\n", SHORT).await?;
             read_until(&mut stderr, "exit code 7", SHORT).await?;
         }
@@ -186,7 +239,7 @@ impl Row {
         let mut command = self.command(&["--tty", "--sizes", "101x33,155x44", "--next-size-at", "armed"]);
         command.args(["host", "--", "bash", "-c", script]);
         let ended = finish(&mut command, b"", SHORT).await?.stdout("33 101\r\narmed\r\n44 155\r\n")?;
-        if self.ends == Ends::Code {
+        if self.protocol.ends == Ends::Code {
             ended.code(9)?.stderr(&said(9))?;
         } else {
             ended.code(1)?.stderr_has(&["exit code 9"])?;
@@ -195,77 +248,95 @@ impl Row {
     }
 }
 
-async fn default(client: &Client) -> Result<()> {
-    let mut command = client.command(&["host", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
-    let ended = finish(&mut command, b"", SHORT).await?;
-    ended.code(3)?.stdout("out\n")?.stderr(&format!("err\n{}", said(3)))?;
-    Ok(())
-}
+impl Common {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut words = vec!["--transport", self.transport];
+        words.extend(args);
+        self.client.command(&words)
+    }
 
-/// The client's order decides. v4 cannot end its input, so a `cat` that goes on shows which one it was.
-async fn chosen(client: &Client) -> Result<()> {
-    let words = ["--protocol", "v9.example.com,v4,v5", "--stdin", "host", "--", "sh", "-c"];
-    let script = "timeout 2 cat; echo code $?";
-    let mut command = client.command(&words);
-    finish(command.arg(script), b"hello\n", SHORT).await?.code(0)?.stdout("hello\ncode 124\n")?;
-    Ok(())
-}
+    async fn default(&self) -> Result<()> {
+        let mut command = self.command(&["host", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+        let ended = finish(&mut command, b"", SHORT).await?;
+        ended.code(3)?.stdout("out\n")?.stderr(&format!("err\n{}", said(3)))?;
+        Ok(())
+    }
 
-async fn stdin_big(client: &Client) -> Result<()> {
-    hashed(client, client.command(&["--stdin", "host", "--", "sha256sum"])).await
-}
+    /// The client's order decides. v4 cannot end its input, so a `cat` that goes on shows which one it was.
+    async fn chosen(&self) -> Result<()> {
+        let words = ["--protocol", "v9.example.com,v4,v5", "--stdin", "host", "--", "sh", "-c"];
+        let script = "timeout 2 cat; echo code $?";
+        let mut command = self.command(&words);
+        finish(command.arg(script), b"hello\n", SHORT).await?.code(0)?.stdout("hello\ncode 124\n")?;
+        Ok(())
+    }
 
-async fn stdin_big_v4(client: &Client) -> Result<()> {
-    let script = format!("head -c {} | sha256sum", client.env.sizes.big);
-    hashed(client, client.command(&["--protocol", "v4", "--stdin", "host", "--", "sh", "-c", &script])).await
-}
+    async fn stdin_big(&self) -> Result<()> {
+        self.hashed(self.command(&["--stdin", "host", "--", "sha256sum"])).await
+    }
 
-/// The output is the remote's digest line; its own hash tells whether the line is the expected one.
-async fn hashed(client: &Client, mut command: Command) -> Result<()> {
-    let sizes = client.env.sizes;
-    let ended = transfer(&mut command, sizes.big, None, sizes.limit).await?;
-    let want = payload::digest(format!("{}  -\n", Payload::hash(sizes.big)).as_bytes());
-    ensure!(
-        ended.code == Some(0) && ended.hash == want,
-        "the remote hash of {} bytes differs, or exit {:?}: {}",
-        sizes.big,
-        ended.code,
-        String::from_utf8_lossy(&ended.stderr)
-    );
-    Ok(())
-}
+    async fn stdin_big_v4(&self) -> Result<()> {
+        let script = format!("head -c {} | sha256sum", self.client.env.sizes.big);
+        self.hashed(self.command(&["--protocol", "v4", "--stdin", "host", "--", "sh", "-c", &script])).await
+    }
 
-async fn round_trip(client: &Client) -> Result<()> {
-    let sizes = client.env.sizes;
-    let mut command = client.command(&["--stdin", "host", "--", "cat"]);
-    transfer(&mut command, sizes.big, None, sizes.limit).await?.complete(sizes.big, 0)
-}
+    /// v5 is unknown over SPDY. The status of v3 is a text.
+    async fn chosen_over_spdy(&self) -> Result<()> {
+        let words = ["--protocol", "v9.example.com,v5,v3,v4", "host", "--", "sh", "-c", "exit 7"];
+        let ended = finish(&mut self.command(&words), b"", SHORT).await?;
+        ended.code(1)?.stderr_has(&["error executing remote command: ", "exit code 7"])?;
+        Ok(())
+    }
 
-async fn stdout_slow(client: &Client) -> Result<()> {
-    let sizes = client.env.sizes;
-    let (helper, bytes) = (client.helper(), sizes.big.to_string());
-    let mut command = client.command(&["host", "--", &helper, "emit", "--bytes", &bytes, "--exit", "7"]);
-    transfer(&mut command, 0, Some(sizes.slow), sizes.limit).await?.complete(sizes.big, 7)
-}
+    /// The output is the remote's digest line; its own hash tells whether the line is the expected one.
+    async fn hashed(&self, mut command: Command) -> Result<()> {
+        let sizes = self.client.env.sizes;
+        let ended = transfer(&mut command, sizes.big, None, sizes.limit).await?;
+        let want = payload::digest(format!("{}  -\n", Payload::hash(sizes.big)).as_bytes());
+        ensure!(
+            ended.code == Some(0) && ended.hash == want,
+            "the remote hash of {} bytes differs, or exit {:?}: {}",
+            sizes.big,
+            ended.code,
+            String::from_utf8_lossy(&ended.stderr)
+        );
+        Ok(())
+    }
 
-async fn attach(client: &Client) -> Result<()> {
-    let mut child = spawn(&mut client.command(&["--attach", "--stdin", "echo"]))?;
-    let (mut stdin, mut stdout, _stderr) = pipes(&mut child)?;
-    stdin.write_all(b"hello from client-go\n").await?;
-    read_until(&mut stdout, "hello from client-go\n", SHORT).await?;
-    child.kill().await?;
-    Ok(())
-}
+    async fn round_trip(&self) -> Result<()> {
+        let sizes = self.client.env.sizes;
+        let mut command = self.command(&["--stdin", "host", "--", "cat"]);
+        transfer(&mut command, sizes.big, None, sizes.limit).await?.complete(sizes.big, 0)
+    }
 
-/// The text is the library's: what programs show their users, and match on.
-async fn errors(client: &Client) -> Result<()> {
-    let run = async |args: &[&str]| finish(&mut client.command(args), b"", SHORT).await?.code(1)?.stdout("");
-    run(&["host", "--", "no-such-program-here"]).await?.stderr_has(&["no-such-program-here"])?;
-    run(&["nobody", "--", "true"]).await?.stderr_has(&["pods \"nobody\" not found"])?;
-    run(&["--container", "third", "two", "--", "true"]).await?.stderr_has(&["third"])?;
-    // The names that are accepted are in the text, so that a person can act on it; upstream's answer is empty.
-    run(&["--protocol", "v9.example.com", "host", "--", "true"])
-        .await?
-        .stderr_has(&["v5.channel.k8s.io", "v4.channel.k8s.io"])?;
-    Ok(())
+    async fn stdout_slow(&self) -> Result<()> {
+        let sizes = self.client.env.sizes;
+        let (helper, bytes) = (self.client.helper(), sizes.big.to_string());
+        let mut command = self.command(&["host", "--", &helper, "emit", "--bytes", &bytes, "--exit", "7"]);
+        transfer(&mut command, 0, Some(sizes.slow), sizes.limit).await?.complete(sizes.big, 7)
+    }
+
+    async fn attach(&self) -> Result<()> {
+        let mut child = spawn(&mut self.command(&["--attach", "--stdin", "echo"]))?;
+        let (mut stdin, mut stdout, _stderr) = pipes(&mut child)?;
+        stdin.write_all(b"hello from client-go\n").await?;
+        read_until(&mut stdout, "hello from client-go\n", SHORT).await?;
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// The text is the library's: what programs show their users, and match on.
+    async fn errors(&self) -> Result<()> {
+        let run =
+            async |args: &[&str]| finish(&mut self.command(args), b"", SHORT).await?.code(1)?.stdout("");
+        run(&["host", "--", "no-such-program-here"]).await?.stderr_has(&["no-such-program-here"])?;
+        run(&["nobody", "--", "true"]).await?.stderr_has(&["pods \"nobody\" not found"])?;
+        run(&["--container", "third", "two", "--", "true"]).await?.stderr_has(&["third"])?;
+        // The names that are accepted are in the text, so that a person can act on it; upstream's answer is empty.
+        let other = if self.transport == "spdy" { "v3.channel.k8s.io" } else { "v5.channel.k8s.io" };
+        run(&["--protocol", "v9.example.com", "host", "--", "true"])
+            .await?
+            .stderr_has(&[other, "v4.channel.k8s.io"])?;
+        Ok(())
+    }
 }
