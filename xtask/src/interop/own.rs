@@ -1,4 +1,4 @@
-//! `wsstream exec | attach | logs`: our own client, over every protocol that the server speaks.
+//! `wsstream exec | attach | logs`: our own client, over both carriers and every protocol that the server speaks on them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,17 +13,45 @@ use super::{
     terminal::Terminal,
 };
 
-/// A protocol by its name on the wire, and whether its status carries an exit code.
-const PROTOCOLS: &[(&str, bool)] = &[
-    ("v5.channel.k8s.io", true),
-    ("v4.channel.k8s.io", true),
-    ("v3.channel.k8s.io", false),
-    ("v2.channel.k8s.io", false),
-    ("channel.k8s.io", false),
-    // The client's word for offering no subprotocol at all.
-    ("none", false),
-    ("base64.channel.k8s.io", false),
-    ("v4.base64.channel.k8s.io", true),
+/// A protocol.
+#[derive(Debug, Clone, Copy)]
+struct Protocol {
+    /// Its name on the wire, or `none`, the client's word for offering no subprotocol at all.
+    name: &'static str,
+    /// Whether its status carries an exit code.
+    code: bool,
+    /// Whether the end of the input is carried: by the CLOSE of v5, by the FIN of SPDY.
+    half_closes: bool,
+}
+
+const fn protocol(name: &'static str, code: bool, half_closes: bool) -> Protocol {
+    Protocol { name, code, half_closes }
+}
+
+/// What each transport carries, by its word for `--transport`.
+const PROTOCOLS: &[(&str, &[Protocol])] = &[
+    (
+        "websocket",
+        &[
+            protocol("v5.channel.k8s.io", true, true),
+            protocol("v4.channel.k8s.io", true, false),
+            protocol("v3.channel.k8s.io", false, false),
+            protocol("v2.channel.k8s.io", false, false),
+            protocol("channel.k8s.io", false, false),
+            protocol("none", false, false),
+            protocol("base64.channel.k8s.io", false, false),
+            protocol("v4.base64.channel.k8s.io", true, false),
+        ],
+    ),
+    (
+        "spdy",
+        &[
+            protocol("v4.channel.k8s.io", true, true),
+            protocol("v3.channel.k8s.io", false, true),
+            protocol("v2.channel.k8s.io", false, true),
+            protocol("channel.k8s.io", false, false),
+        ],
+    ),
 ];
 
 /// The exit codes of our client that are not the remote's, as `wsstream --help` lists them.
@@ -31,32 +59,42 @@ const REFUSED: i32 = 1;
 const LOCAL: i32 = 252;
 const NO_STATUS: i32 = 253;
 
+/// The program, and what it is told to use.
 struct Own {
     env: Arc<Env>,
     home: PathBuf,
+    /// A word for `--transport`.
+    transport: &'static str,
 }
 
 /// Runs every case of our own client.
 pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
-    let own = Arc::new(Own { env: Arc::clone(env), home: env.server.folder().join("home") });
-    for (protocol, code) in PROTOCOLS {
-        let row = Row { own: Arc::clone(&own), protocol, code: *code };
-        runner.group(&format!("own {protocol}"), &row, protocols()).await;
-    }
+    let home = env.server.folder().join("home");
     let big = env.sizes.limit;
-    let cases = vec![
-        Case::new("exec/big stdin, hashed", stdin_big).within(big),
-        Case::new("exec/big stdin and stdout at once", round_trip).within(big),
-        Case::new("exec/big stdout to a slow reader, exit 7", stdout_slow).within(big),
-        Case::new("exec/exit 137 and a missing binary", special),
-        Case::new("exec -it/size, resize, exit code", terminal),
-        Case::new("exec -it/Ctrl-C and Ctrl-D", keys),
-        Case::new("attach/sees the output, reaches stdin", attach),
-        Case::new("attach -it/a terminal", attach_terminal),
-        Case::new("logs/whole, --tail, --timestamps, -f", logs),
-        Case::new("errors/wrong pod, wrong container, nobody there", errors),
-    ];
-    runner.group("own", &*own, cases).await;
+    for (transport, table) in PROTOCOLS {
+        let own = Arc::new(Own { env: Arc::clone(env), home: home.clone(), transport });
+        let group = if *transport == "spdy" { "own spdy" } else { "own" };
+        for protocol in *table {
+            let row = Row { own: Arc::clone(&own), protocol: *protocol };
+            runner.group(&format!("{group} {}", protocol.name), &row, protocols()).await;
+        }
+        let mut cases = vec![
+            Case::new("exec/big stdin, hashed", stdin_big).within(big),
+            Case::new("exec/big stdin and stdout at once", round_trip).within(big),
+            Case::new("exec/big stdout to a slow reader, exit 7", stdout_slow).within(big),
+            Case::new("exec/exit 137 and a missing binary", special),
+            Case::new("exec -it/size, resize, exit code", terminal),
+            Case::new("exec -it/Ctrl-C and Ctrl-D", keys),
+            Case::new("attach/sees the output, reaches stdin", attach),
+            Case::new("attach -it/a terminal", attach_terminal),
+            Case::new("errors/wrong pod, wrong container, nobody there", errors),
+        ];
+        if *transport == "websocket" {
+            // Plain HTTP: once is enough.
+            cases.push(Case::new("logs/whole, --tail, --timestamps, -f", logs));
+        }
+        runner.group(group, &*own, cases).await;
+    }
 }
 
 fn protocols() -> Vec<Case<Row>> {
@@ -70,20 +108,19 @@ fn protocols() -> Vec<Case<Row>> {
 
 struct Row {
     own: Arc<Own>,
-    protocol: &'static str,
-    code: bool,
+    protocol: Protocol,
 }
 
 impl Row {
     fn command(&self, args: &[&str]) -> Command {
-        let mut words = vec!["exec", "--protocol", self.protocol];
+        let mut words = vec!["exec", "--protocol", self.protocol.name];
         words.extend(args);
         self.own.command(&words)
     }
 
     /// What a clean end of the remote's exit code looks like here.
     fn shows(&self, code: i32) -> i32 {
-        if self.code { code } else { NO_STATUS }
+        if self.protocol.code { code } else { NO_STATUS }
     }
 
     async fn zero(&self) -> Result<()> {
@@ -96,7 +133,7 @@ impl Row {
     async fn seven(&self) -> Result<()> {
         let mut command = self.command(&["host", "--", "sh", "-c", "echo tail; exit 7"]);
         let ended = finish(&mut command, b"", SHORT).await?.stdout("tail\n")?;
-        if self.code {
+        if self.protocol.code {
             ended.code(7)?;
         } else if !matches!(ended.code, Some(REFUSED | NO_STATUS)) {
             // Before v4 the error channel carries words, or nothing: never a code, and never success.
@@ -113,13 +150,12 @@ impl Row {
     }
 
     async fn input(&self) -> Result<()> {
-        // Only v5 can say that the input ended; everywhere else the command must know how much it wants.
-        let script =
-            if self.protocol.starts_with("v5") { "cat; echo after" } else { "head -c 6; echo after" };
+        // Where nothing says that the input ended the command must know how much it wants.
+        let script = if self.protocol.half_closes { "cat; echo after" } else { "head -c 6; echo after" };
         let mut child = spawn(&mut self.command(&["-i", "host", "--", "sh", "-c", script]))?;
         let (mut stdin, mut stdout, _stderr) = pipes(&mut child)?;
         stdin.write_all(b"hello\n").await?;
-        if self.protocol.starts_with("v5") {
+        if self.protocol.half_closes {
             drop(stdin);
         }
         read_until(&mut stdout, "hello\nafter\n", SHORT).await?;
@@ -133,11 +169,20 @@ impl Own {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.env.binary);
         command
-            .args(args)
+            .args(self.words(args))
             .env("HOME", &self.home)
             .env("KUBECONFIG", self.env.server.kubeconfig())
             .env_remove("RUST_LOG");
         command
+    }
+
+    /// The arguments, with the transport behind the verbs that take one.
+    fn words<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        let mut words = args.to_vec();
+        if matches!(args.first(), Some(&("exec" | "attach"))) {
+            words.splice(1..1, ["--transport", self.transport]);
+        }
+        words
     }
 
     async fn run(&self, args: &[&str]) -> Result<Finished> {
@@ -146,7 +191,7 @@ impl Own {
 
     fn terminal(&self, args: &[&str], size: (u16, u16)) -> Result<Terminal> {
         let env = [("HOME", self.home.as_path()), ("KUBECONFIG", self.env.server.kubeconfig())];
-        Terminal::start(&self.env.binary, args, &env, size)
+        Terminal::start(&self.env.binary, &self.words(args), &env, size)
     }
 
     fn helper(&self) -> String {
