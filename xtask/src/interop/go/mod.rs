@@ -7,6 +7,7 @@
 mod client;
 mod own;
 pub(crate) mod server;
+mod spdystream;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,6 +32,16 @@ pub(crate) struct Peers {
 
 /// Builds both programs and runs their cases.
 pub(super) async fn run(env: &Arc<Env>, runner: &mut Runner<'_>) {
+    if ["go spdystream server", "go spdystream client"].iter().any(|group| runner.wants_group(group)) {
+        let started = Instant::now();
+        match build_program(&env.workspace, &env.cache, "spdystream") {
+            Ok(program) => spdystream::run(env, &program, runner).await,
+            Err(error) => {
+                let outcome = Outcome::missing(format!("{error:#}"));
+                runner.record("go spdystream/program", started.elapsed(), outcome, runner.log_length());
+            }
+        }
+    }
     if !runner.wants_group("go client") && !runner.wants_group("go server") {
         return;
     }
