@@ -42,7 +42,8 @@ pub struct Timeouts {
     pub ping_interval: Option<Duration>,
     /// Give the peer up when nothing at all came from it for this long although this side is not waiting to write.
     /// Default 90 s: three times the ping interval. While this side *is* waiting to write, a peer that does not read
-    /// cannot answer a ping either, and TCP decides whether it lives.
+    /// cannot answer a ping either; then its kernel has to be silent for this long, which
+    /// [`UnsentProbe::silence`](crate::transport::UnsentProbe::silence) tells. Without a probe TCP decides.
     pub dead_peer: Option<Duration>,
     /// End the connection when no data went either way for this long; pings do not count. Default 4 hours, as the
     /// kubelet's `--streaming-connection-idle-timeout`.
@@ -61,6 +62,13 @@ pub struct Timeouts {
     /// While the receive buffer is full nothing is read, so no ping is answered: send an unasked pong this often, so
     /// that client-go (61 s) does not give up. Default 30 s.
     pub unsolicited_pong: Duration,
+}
+
+impl Timeouts {
+    /// How often the kernel is asked about a peer that takes nothing.
+    pub(crate) fn ask_kernel(&self) -> Option<Duration> {
+        self.dead_peer.map(|limit| limit / 3)
+    }
 }
 
 impl Default for Timeouts {

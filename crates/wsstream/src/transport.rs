@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -10,29 +11,51 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Tells how many bytes that were written to the wire have not reached the peer yet.
+/// Tells what only the kernel knows of the wire: how much of what was written has not reached the peer yet, and whether
+/// the peer's kernel still answers.
 ///
 /// A connection that has sent Close waits for the peer's, and must not run out of patience while the peer is still
 /// busy reading what came before. Only the kernel knows how much that is (on Linux: `SIOCOUTQ`). Without a probe,
-/// any byte from the peer restarts the wait instead.
+/// any byte from the peer restarts the wait instead. And a peer that reads nothing, so that nothing can be written, may be
+/// busy or gone: its kernel tells which ([`silence`](Self::silence)).
 #[derive(Clone)]
-pub struct UnsentProbe(Arc<dyn Fn() -> Option<usize> + Send + Sync>);
+pub struct UnsentProbe {
+    unsent: Arc<dyn Fn() -> Option<usize> + Send + Sync>,
+    silence: Option<Arc<dyn Fn() -> Option<Duration> + Send + Sync>>,
+}
 
 impl UnsentProbe {
     /// A probe from a function that returns the number of unsent bytes, or `None` when it cannot tell.
     pub fn new(unsent: impl Fn() -> Option<usize> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(unsent))
+        Self { unsent: Arc::new(unsent), silence: None }
+    }
+
+    /// With a function for [`silence`](Self::silence).
+    #[must_use]
+    pub fn with_silence(self, silence: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { silence: Some(Arc::new(silence)), ..self }
     }
 
     /// Bytes that the peer's side has not acknowledged.
     #[must_use]
     pub fn unsent(&self) -> Option<usize> {
-        (self.0)()
+        (self.unsent)()
+    }
+
+    /// For how long the peer's kernel has answered nothing although it was asked again and again. `None`: it answers, it
+    /// was not asked, or nobody can tell. A kernel answers for a program that reads nothing, so a peer that is merely slow
+    /// is never silent.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        self.silence.as_ref()?()
     }
 }
 
 impl fmt::Debug for UnsentProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UnsentProbe").field(&self.unsent()).finish()
+        f.debug_struct("UnsentProbe")
+            .field("unsent", &self.unsent())
+            .field("silence", &self.silence())
+            .finish()
     }
 }

@@ -12,6 +12,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{CH0, CH1, client, limits, normal, scripted_client, scripted_server, server, smooth, timeouts};
@@ -298,6 +299,34 @@ async fn a_client_that_vanished_without_a_word_is_given_up_while_its_stdin_is_st
         }
         drop((stdin, connection));
         driver.abort();
+    }
+}
+
+/// While the wire takes nothing no ping is sent, and only the peer's kernel tells whether it is busy or gone. Without that
+/// only TCP's own patience, about 15 minutes, ended such a session; also one that had sent its Close already.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_vanished_while_it_was_sent_to_is_given_up() {
+    for closes in [false, true] {
+        let silent_from = Arc::new(std::sync::Mutex::new(None::<Instant>));
+        let probe = wsstream::transport::UnsentProbe::new(|| Some(4096)).with_silence({
+            let from = Arc::clone(&silent_from);
+            move || from.lock().unwrap().map(|from| from.elapsed())
+        });
+        let (io, _peer) = tokio::io::duplex(4096);
+        let (connection, driver) = server(Subprotocol::V5).unsent_probe(Some(probe)).server(io);
+        let driver = tokio::spawn(driver);
+        let mut stdout = connection.writer(CH1).unwrap();
+        stdout.send(vec![0; 20_000].into()).await.unwrap();
+        if closes {
+            connection.shutdown(&normal());
+        }
+        // It reads nothing for an hour, and its kernel says so every time.
+        tokio::time::sleep(HOUR).await;
+        assert!(!driver.is_finished());
+        let start = Instant::now();
+        *silent_from.lock().unwrap() = Some(start);
+        assert_eq!(driver.await.unwrap(), End::Lost(Loss::DeadPeer(secs(90))), "closing: {closes}");
+        assert!(start.elapsed() >= secs(90) && start.elapsed() <= secs(121), "{:?}", start.elapsed());
     }
 }
 

@@ -105,6 +105,28 @@ async fn a_peer_whose_window_is_closed_is_not_taken_for_dead() {
     assert!(!driver.is_finished());
 }
 
+/// As over channels: a closed window may last, a kernel that does not answer may not.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_vanished_while_it_was_sent_to_is_given_up() {
+    for block in [30_000, 300_000] {
+        let silent_from = Arc::new(std::sync::Mutex::new(None::<Instant>));
+        let probe = UnsentProbe::new(|| Some(30_000)).with_silence({
+            let from = Arc::clone(&silent_from);
+            move || from.lock().unwrap().map(|from| from.elapsed())
+        });
+        let (_server, driver, _peer, mut stream) = begun(Builder::server().unsent_probe(Some(probe))).await;
+        // The one fits into the wire, the other blocks it.
+        stream.writer().send(pattern(block)).await.unwrap();
+        sleep(SECOND * 3600).await;
+        assert!(!driver.is_finished());
+        let start = Instant::now();
+        *silent_from.lock().unwrap() = Some(start);
+        let end = timeout(SECOND * 400, driver).await.unwrap().unwrap();
+        assert_eq!(end, End::Lost(Loss::DeadPeer(SECOND * 90)), "{block}");
+        assert!(start.elapsed() <= SECOND * 181, "{:?}", start.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_has_vanished_is_given_up() {
     for vanishes in [0, 10, 29, 31, 59, 100] {

@@ -17,3 +17,4 @@ mod port_forward;
 mod serve;
 mod support;
 mod terminal;
+mod vanish;

@@ -20,6 +20,8 @@ pub(super) struct Clock {
     ponged: Instant,
     /// The wire took something, or began to refuse it.
     written: Instant,
+    /// The kernel was asked whether the peer's still answers.
+    asked: Instant,
     /// The close handshake got on.
     closing: Instant,
     /// Since when nothing but signs of life keep a closed connection.
@@ -49,6 +51,8 @@ pub(super) enum Due {
     Idle(Duration),
     DeadPeer(Duration),
     WriteTimeout(Duration),
+    /// The wire is blocked: whether the peer has vanished is for the kernel to say.
+    AskKernel,
     CloseTimeout,
 }
 
@@ -62,6 +66,7 @@ impl Clock {
             pinged: now,
             ponged: now,
             written: now,
+            asked: now,
             closing: now,
             lingering: None,
             heard: false,
@@ -91,6 +96,10 @@ impl Clock {
         self.ponged = now;
         self.received = now;
         self.closing = now;
+    }
+
+    pub(super) fn on_asked(&mut self, now: Instant) {
+        self.asked = now;
     }
 
     pub(super) fn on_closing(&mut self, now: Instant) {
@@ -135,6 +144,7 @@ impl Clock {
             after(quiet_since, t.ping_interval, listening, |_| Due::Ping),
             after(self.data, t.idle, !closing, Due::Idle),
             after(self.written, t.write, blocked, Due::WriteTimeout),
+            after(self.written.max(self.asked), t.ask_kernel(), blocked, |_| Due::AskKernel),
             after(self.ponged, Some(self.pong_interval()), paused && !closing && !half_closed, |_| {
                 Due::UnsolicitedPong
             }),

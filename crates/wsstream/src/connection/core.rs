@@ -423,6 +423,10 @@ impl Core {
                 self.finish(End::Lost(Loss::DeadPeer(after)));
             }
             Due::WriteTimeout(after) => self.finish(End::Lost(Loss::WriteTimeout(after))),
+            Due::AskKernel => {
+                self.clock.on_asked(now);
+                self.give_up_the_vanished();
+            }
             Due::CloseTimeout => self.handle_close_timeout(now),
         }
     }
@@ -440,6 +444,18 @@ impl Core {
         }
         // The last pong before the silence was acknowledged one interval before `since`.
         (!got_on && now - since + self.clock.pong_interval() >= limit).then_some(limit)
+    }
+
+    /// Ends the connection when the peer's kernel does not answer any more. True when it has.
+    fn give_up_the_vanished(&mut self) -> bool {
+        let silence = self.probe.as_ref().and_then(UnsentProbe::silence);
+        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| silence >= Some(*limit)) else {
+            return false;
+        };
+        debug!(?silence, "the peer's kernel answers nothing any more");
+        let lost = End::Lost(Loss::DeadPeer(after));
+        self.finish(self.closing.clone().filter(|end| matches!(end, End::Lost(_))).unwrap_or(lost));
+        true
     }
 
     /// Whether the kernel still held something when it was last asked.
@@ -462,6 +478,9 @@ impl Core {
 
     fn handle_close_timeout(&mut self, now: Instant) {
         let Some(closing) = self.closing.clone() else { return };
+        if self.give_up_the_vanished() {
+            return;
+        }
         let unsent = self.probe.as_ref().and_then(UnsentProbe::unsent);
         let before = std::mem::replace(&mut self.unsent, unsent);
         let first = !std::mem::replace(&mut self.looked, true);

@@ -46,6 +46,11 @@ impl Arrivals {
             && self.arrived.is_some_and(|(_, since)| now - since >= limit)
     }
 
+    /// See [`UnsentProbe::silence`].
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.probe.as_ref()?.silence()
+    }
+
     /// Bytes that the peer's kernel has not acknowledged; `None` when nobody can tell.
     pub(super) fn unsent(&self) -> Option<usize> {
         self.probe.as_ref().and_then(UnsentProbe::unsent)

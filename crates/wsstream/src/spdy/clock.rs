@@ -27,6 +27,8 @@ pub(super) struct Clock {
     written: Instant,
     /// The wire was blocked and nobody else had anything to send.
     write_checked: Instant,
+    /// The kernel was asked whether the peer's still answers.
+    asked: Instant,
     /// Reading stopped, or nobody was found who would profit from an eviction.
     stalled: Instant,
     /// The shared budget was asked in vain.
@@ -66,6 +68,8 @@ pub(super) enum Due {
     DeadPeer(Duration),
     WriteTimeout(Duration),
     WriteStall(Duration),
+    /// The wire is blocked: whether the peer has vanished is for the kernel to say.
+    AskKernel,
     StuckFrame(Duration),
     Stall(Duration),
     Retry,
@@ -86,6 +90,7 @@ impl Clock {
             pinged: now,
             written: now,
             write_checked: now,
+            asked: now,
             stalled: now,
             retried: now,
             closing: now,
@@ -124,6 +129,10 @@ impl Clock {
 
     pub(super) fn on_write_checked(&mut self, now: Instant) {
         self.write_checked = now;
+    }
+
+    pub(super) fn on_asked(&mut self, now: Instant) {
+        self.asked = now;
     }
 
     pub(super) fn on_pause_changed(&mut self, now: Instant) {
@@ -168,6 +177,7 @@ impl Clock {
             after(self.alive.max(self.pinged), t.ping_interval, listening, |_| Due::Ping),
             after(self.data, t.idle, !closing, Due::Idle),
             after(self.written, t.write, blocked, Due::WriteTimeout),
+            after(self.written.max(self.asked), t.ask_kernel(), blocked, |_| Due::AskKernel),
             after(
                 self.written.max(self.write_checked),
                 self.write_stall,

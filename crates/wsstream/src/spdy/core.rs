@@ -393,6 +393,10 @@ impl Core {
                 self.begin_close(GoAwayStatus::PROTOCOL_ERROR, End::Lost(Loss::StuckFrame(after)));
             }
             Due::WriteTimeout(after) => self.finish(End::Lost(Loss::WriteTimeout(after))),
+            Due::AskKernel => {
+                self.clock.on_asked(now);
+                self.give_up_the_vanished();
+            }
             Due::WriteStall(_) if !self.is_contended() => self.clock.on_write_checked(now),
             Due::WriteStall(after) => {
                 warn!(?after, "the peer takes nothing, and several streams wait for it");
@@ -410,6 +414,9 @@ impl Core {
 
     /// Nothing came from the peer for long, although it was pinged.
     fn handle_silence(&mut self, after: std::time::Duration, now: Instant) {
+        if self.give_up_the_vanished() {
+            return;
+        }
         let acknowledged = self.arrivals.look(now, self.written);
         // The first look in the silence was at the first ping.
         let unheard = self.clock.timeouts.ping_interval.unwrap_or_default();

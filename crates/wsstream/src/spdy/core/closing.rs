@@ -69,6 +69,9 @@ impl Core {
     /// As the WebSocket connection has it: a peer that has not got everything, or gives signs of life, is waited for.
     pub(super) fn handle_close_timeout(&mut self, now: Instant) {
         let Some(closing) = self.closing.clone() else { return };
+        if self.give_up_the_vanished() {
+            return;
+        }
         let unsent = self.arrivals.unsent();
         let before = std::mem::replace(&mut self.unsent, unsent);
         let first = !std::mem::replace(&mut self.looked, true);
@@ -92,6 +95,18 @@ impl Core {
         debug!("the peer did not end the connection");
         // Behind our GOAWAY nothing counts, so nothing is lost.
         self.finish(closing);
+    }
+
+    /// Ends the connection when the peer's kernel does not answer any more. True when it has.
+    pub(super) fn give_up_the_vanished(&mut self) -> bool {
+        let silence = self.arrivals.silence();
+        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| silence >= Some(*limit)) else {
+            return false;
+        };
+        debug!(?silence, "the peer's kernel answers nothing any more");
+        let lost = End::Lost(Loss::DeadPeer(after));
+        self.finish(self.closing.clone().filter(|end| matches!(end, End::Lost(_))).unwrap_or(lost));
+        true
     }
 
     /// The connection is over: nothing more is read or written.
