@@ -8,13 +8,14 @@ import argparse
 import hashlib
 import json
 import os
+import socket
 import threading
 import time
 import traceback
 
 from kubernetes import client, config, watch
 from kubernetes.client.rest import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 CASES = []
 SHORT = 30
@@ -248,6 +249,107 @@ def pods(env):
     for event in watch.Watch().stream(env.api().list_namespaced_pod, "default", timeout_seconds=2):
         seen.add(event["object"].metadata.name)
     check({"host", "story", "two"} <= seen, "pods missing in the watch:", seen)
+
+
+def listen():
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(SHORT)
+    return server, server.getsockname()[1]
+
+
+def forward(env, *ports):
+    return portforward(
+        env.api().connect_get_namespaced_pod_portforward, "host", "default", ports=",".join(map(str, ports)),
+    )
+
+
+def receive(connection, size):
+    data = bytearray()
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        check(piece, f"the connection ended after {len(data)} of {size} bytes")
+        data += piece
+    return bytes(data)
+
+
+@case("port-forward: two ports at once, the server speaks first")
+def forward_two(env):
+    (one, first), (two, second) = listen(), listen()
+    session = forward(env, first, second)
+    for server, port in (one, first), (two, second):
+        local = session.socket(port)
+        local.settimeout(SHORT)
+        remote, _ = server.accept()
+        remote.sendall(b"220 ready %d" % port)
+        want = b"220 ready %d" % port
+        same(receive(local, len(want)), want)
+        local.sendall(b"question")
+        same(receive(remote, 8), b"question")
+        remote.close()
+        same(session.error(port), None)
+
+
+@case("port-forward: the server closes first, and so does the client")
+def forward_ends(env):
+    server, port = listen()
+    local = forward(env, port).socket(port)
+    local.settimeout(SHORT)
+    remote, _ = server.accept()
+    remote.sendall(b"bye")
+    remote.close()
+    same(receive(local, 3), b"bye")
+    same(local.recv(1), b"")
+    local = forward(env, port).socket(port)
+    remote, _ = server.accept()
+    remote.settimeout(SHORT)
+    local.sendall(b"bye")
+    local.close()
+    same(receive(remote, 3), b"bye")
+    same(remote.recv(1), b"")
+
+
+@case("port-forward: big both ways at once")
+def forward_big(env):
+    server, port = listen()
+    local = forward(env, port).socket(port)
+    local.settimeout(SHORT)
+    remote, _ = server.accept()
+    remote.settimeout(SHORT)
+    data = os.urandom(min(env.big, 16 << 20))
+    senders = [threading.Thread(target=end.sendall, args=(data,)) for end in (local, remote)]
+    for sender in senders:
+        sender.start()
+    # The package has one thread for a session, which stops at a full socket: both ends are read at once.
+    got = {}
+    readers = [
+        threading.Thread(target=lambda name=name, end=end: got.update({name: receive(end, len(data))}))
+        for name, end in (("local", local), ("remote", remote))
+    ]
+    for thread in readers:
+        thread.start()
+    for thread in senders + readers:
+        thread.join(SHORT * 4)
+    check(got.get("local") == data and got.get("remote") == data, "the bytes differ")
+    local.close()
+    same(remote.recv(1), b"")
+
+
+@case("port-forward: a refused port says why and ends no other")
+def forward_refused(env):
+    (server, port), (closed, refused) = listen(), listen()
+    closed.close()
+    session = forward(env, port, refused)
+    local = session.socket(port)
+    local.settimeout(SHORT)
+    remote, _ = server.accept()
+    deadline = time.time() + SHORT
+    while session.error(refused) is None:
+        check(time.time() < deadline, "no cause")
+        time.sleep(0.01)
+    check(f"error forwarding port {refused}" in session.error(refused), session.error(refused))
+    remote.sendall(b"still here")
+    same(receive(local, 10), b"still here")
+    same(session.error(port), None)
 
 
 @case("errors: wrong pod, wrong container, wrong token")

@@ -9,11 +9,14 @@ use kube::{
     api::{AttachParams, ListParams, LogParams, TerminalSize},
 };
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::{
     Env,
-    session::{exits, hash, plain, run, until},
+    session::{SHORT, exits, hash, plain, run, until},
 };
 
 type Case = for<'a> fn(&'a Env) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -36,6 +39,10 @@ pub fn table() -> Vec<(&'static str, Case)> {
         ("logs: whole, tail, timestamps, since", |env| Box::pin(logs(env))),
         ("logs: follow to the end of the container", |env| Box::pin(follow(env))),
         ("pods: list", |env| Box::pin(pods(env))),
+        ("port-forward: two ports at once, the server speaks first", |env| Box::pin(forward_two(env))),
+        ("port-forward: the server closes first, and so does the client", |env| Box::pin(forward_ends(env))),
+        ("port-forward: big both ways at once", |env| Box::pin(forward_big(env))),
+        ("port-forward: a refused port says why and ends no other", |env| Box::pin(forward_refused(env))),
         ("errors: wrong pod, wrong container", |env| Box::pin(errors(env))),
     ]
 }
@@ -216,6 +223,106 @@ async fn pods(env: &Env) -> Result<()> {
         ensure!(list.items.iter().any(|pod| pod.metadata.name.as_deref() == Some(want)), "no pod {want}");
     }
     Ok(())
+}
+
+async fn listen() -> Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+async fn expect(from: &mut (impl AsyncRead + Unpin), want: &[u8]) -> Result<()> {
+    let mut got = vec![0; want.len()];
+    tokio::time::timeout(SHORT, from.read_exact(&mut got)).await.context("the bytes do not come")??;
+    ensure!(
+        got == want,
+        "{:?} expected, got {:?}",
+        want.escape_ascii().to_string(),
+        got.escape_ascii().to_string()
+    );
+    Ok(())
+}
+
+async fn forward_two(env: &Env) -> Result<()> {
+    let (one, two) = (listen().await?, listen().await?);
+    let mut session = env.pods.portforward("host", &[one.1, two.1]).await?;
+    for (listener, port) in [one, two] {
+        let mut local = session.take_stream(port).context("no stream")?;
+        let mut remote = tokio::time::timeout(SHORT, listener.accept()).await??.0;
+        remote.write_all(b"220 ready").await?;
+        expect(&mut local, b"220 ready").await?;
+        local.write_all(b"question").await?;
+        expect(&mut remote, b"question").await?;
+    }
+    session.abort();
+    Ok(())
+}
+
+async fn forward_ends(env: &Env) -> Result<()> {
+    let (listener, port) = listen().await?;
+    let mut session = env.pods.portforward("host", &[port]).await?;
+    let mut local = session.take_stream(port).context("no stream")?;
+    let mut remote = tokio::time::timeout(SHORT, listener.accept()).await??.0;
+    remote.write_all(b"bye").await?;
+    drop(remote);
+    expect(&mut local, b"bye").await?;
+    ends(&mut local).await?;
+    let mut session = env.pods.portforward("host", &[port]).await?;
+    let mut local = session.take_stream(port).context("no stream")?;
+    let mut remote = tokio::time::timeout(SHORT, listener.accept()).await??.0;
+    local.write_all(b"bye").await?;
+    local.flush().await?;
+    drop(local);
+    expect(&mut remote, b"bye").await?;
+    ends(&mut remote).await
+}
+
+/// Fails unless nothing more comes.
+async fn ends(from: &mut (impl AsyncRead + Unpin)) -> Result<()> {
+    let more =
+        tokio::time::timeout(SHORT, from.read(&mut [0])).await.context("the connection does not end")?;
+    ensure!(!matches!(more, Ok(1..)), "more bytes than were sent");
+    Ok(())
+}
+
+async fn forward_big(env: &Env) -> Result<()> {
+    let (listener, port) = listen().await?;
+    let mut session = env.pods.portforward("host", &[port]).await?;
+    let local = session.take_stream(port).context("no stream")?;
+    let mut remote = tokio::time::timeout(SHORT, listener.accept()).await??.0;
+    let data: Vec<u8> = (0..16_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let (mut local_read, mut local_write) = tokio::io::split(local);
+    let (mut remote_read, mut remote_write) = remote.split();
+    let (up, down, uploaded, downloaded) = tokio::join!(
+        local_write.write_all(&data),
+        remote_write.write_all(&data),
+        same(&mut remote_read, &data),
+        same(&mut local_read, &data),
+    );
+    up?;
+    down?;
+    uploaded?;
+    downloaded
+}
+
+async fn same(from: &mut (impl AsyncRead + Unpin), want: &[u8]) -> Result<()> {
+    let mut got = vec![0; want.len()];
+    tokio::time::timeout(SHORT * 4, from.read_exact(&mut got)).await.context("the bytes do not come")??;
+    ensure!(got == want, "the bytes differ");
+    Ok(())
+}
+
+async fn forward_refused(env: &Env) -> Result<()> {
+    let ((listener, port), (closed, refused)) = (listen().await?, listen().await?);
+    drop(closed);
+    let mut session = env.pods.portforward("host", &[port, refused]).await?;
+    let error = session.take_error(refused).context("no error")?;
+    let mut local = session.take_stream(port).context("no stream")?;
+    let mut remote = tokio::time::timeout(SHORT, listener.accept()).await??.0;
+    let text = tokio::time::timeout(SHORT, error).await?.context("no cause")?;
+    ensure!(text.contains(&format!("error forwarding port {refused}")), "{text}");
+    remote.write_all(b"still here").await?;
+    expect(&mut local, b"still here").await
 }
 
 async fn errors(env: &Env) -> Result<()> {
