@@ -166,7 +166,7 @@ impl Args {
 struct Corpora {
     /// Committed.
     kept: PathBuf,
-    /// Found by runs on this machine.
+    /// Found by earlier runs, and not committed.
     found: PathBuf,
 }
 

@@ -3,6 +3,8 @@
 //! One lock guards all of it. It is held for short synchronous sections only: parse what was read, queue a frame,
 //! try to write. Nothing is held across an await, so whoever is dropped leaves no frame cut in two.
 
+mod arrivals;
+mod closing;
 mod handles;
 
 use std::collections::VecDeque;
@@ -21,7 +23,7 @@ use wsstream_proto::connection::{Connection as Machine, Dropped, Event};
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::clock::{Clock, Due, Situation};
-use super::end::{End, Loss, Side};
+use super::end::{End, Loss};
 use super::inbox::Inbox;
 use super::wakers::Wakers;
 use crate::limits::{Grant, Limits};
@@ -189,33 +191,6 @@ impl Core {
         }
     }
 
-    fn poll_shutdown(&mut self, write: &Waker) -> Poll<()> {
-        if let (Some(io), None) = (self.io.as_mut(), &self.broken) {
-            // This side has said all it had to say: an error now changes nothing.
-            let _ = ready!(Pin::new(io).poll_shutdown(&mut Context::from_waker(write)));
-        }
-        self.shut = true;
-        Poll::Ready(())
-    }
-
-    /// The end of a connection that can get no further, as far as it has come.
-    fn done_closing(&mut self) -> Step {
-        let end = match (&self.closing, &self.broken) {
-            (Some(lost @ End::Lost(_)), _) => lost.clone(),
-            // A server that has closed takes nothing more, so a client has lost nothing when it could not write.
-            (Some(closing), _) if !self.is_server && self.machine.received_close() => closing.clone(),
-            (_, Some(loss)) => End::Lost(loss.clone()),
-            (Some(closing), None) => closing.clone(),
-            (None, None) => End::Lost(Loss::Eof),
-        };
-        self.done(end)
-    }
-
-    fn done(&mut self, end: End) -> Step {
-        self.finish(end.clone());
-        Step::Done(end)
-    }
-
     fn receive(&mut self, cx: &mut Context<'_>) -> Step {
         let full = self.queued >= self.limits.receive_buffer && !self.discards();
         if full != self.paused {
@@ -357,33 +332,6 @@ impl Core {
         self.hold();
     }
 
-    fn handle_peer_close(&mut self, reason: CloseReason) {
-        debug!(%reason, "the peer closed");
-        if !self.is_server && self.closing.is_none() {
-            // The machine has answered already.
-            self.closing = Some(End::Closed { by: Side::Peer, reason: reason.clone() });
-            self.clock.on_closing(Instant::now());
-        }
-        self.peer_close = Some(reason);
-        self.wake_readers();
-        if !self.is_server {
-            // Nothing more is taken from those who wait to send.
-            self.wakers.wake_writers();
-        }
-    }
-
-    /// Nothing that the peer sends is looked at from now on; the Close that says why is in the outbox.
-    fn give_up(&mut self, loss: Loss) {
-        self.deaf = true;
-        self.input = BytesMut::new();
-        // A server that has closed throws away what comes, so it loses nothing; a client may.
-        if self.closing.is_none() || !self.is_server {
-            self.closing = Some(End::Lost(loss));
-            self.clock.on_closing(Instant::now());
-            self.wake_all();
-        }
-    }
-
     /// The next deadline.
     pub(super) fn next_deadline(&self) -> Option<(Instant, Due)> {
         self.clock.next(Situation {
@@ -429,86 +377,6 @@ impl Core {
             }
             Due::CloseTimeout => self.handle_close_timeout(now),
         }
-    }
-
-    /// Whether the peer's kernel has stopped acknowledging: while nothing is read here that is the only sign of life.
-    /// A kernel does so for a program that reads nothing, so a peer that is merely slow is safe; while the wire is
-    /// blocked TCP's own probes decide.
-    fn vanished(&mut self, now: Instant) -> Option<std::time::Duration> {
-        let limit = self.clock.timeouts.dead_peer?;
-        let got_on = self.note_arrivals(now);
-        let (arrived, since) = self.arrived?;
-        if self.blocked || arrived >= self.handed_over {
-            self.arrived = Some((arrived, now));
-            return None;
-        }
-        // The last pong before the silence was acknowledged one interval before `since`.
-        (!got_on && now - since + self.clock.pong_interval() >= limit).then_some(limit)
-    }
-
-    /// Ends the connection when the peer's kernel does not answer any more. True when it has.
-    fn give_up_the_vanished(&mut self) -> bool {
-        let silence = self.probe.as_ref().and_then(UnsentProbe::silence);
-        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| silence >= Some(*limit)) else {
-            return false;
-        };
-        debug!(?silence, "the peer's kernel answers nothing any more");
-        let lost = End::Lost(Loss::DeadPeer(after));
-        self.finish(self.closing.clone().filter(|end| matches!(end, End::Lost(_))).unwrap_or(lost));
-        true
-    }
-
-    /// Whether the kernel still held something when it was last asked.
-    fn behind(&self) -> bool {
-        self.arrived.is_some_and(|(arrived, _)| arrived < self.handed_over_then)
-    }
-
-    /// Asks the kernel how much of what the wire took has arrived at the peer's. True: more than when it was last asked.
-    fn note_arrivals(&mut self, now: Instant) -> bool {
-        let Some(unsent) = self.probe.as_ref().and_then(UnsentProbe::unsent) else { return false };
-        // Under TLS the kernel counts more bytes than were handed over here: only the direction of change counts.
-        let arrived = self.handed_over.saturating_sub(unsent as u64);
-        let before = self.arrived.map(|(before, _)| before);
-        self.handed_over_then = self.handed_over;
-        if before.is_none_or(|before| arrived > before) {
-            self.arrived = Some((arrived, now));
-        }
-        before.is_some_and(|before| arrived > before)
-    }
-
-    fn handle_close_timeout(&mut self, now: Instant) {
-        let Some(closing) = self.closing.clone() else { return };
-        if self.give_up_the_vanished() {
-            return;
-        }
-        let unsent = self.probe.as_ref().and_then(UnsentProbe::unsent);
-        let before = std::mem::replace(&mut self.unsent, unsent);
-        let first = !std::mem::replace(&mut self.looked, true);
-        let patient = match (&closing, unsent) {
-            (End::Lost(_), _) => false,
-            // A server that has closed takes nothing more.
-            _ if !self.is_server && self.machine.received_close() => false,
-            _ if self.blocked => true,
-            // The last of it may have got through only just now, and then the peer has yet to read it.
-            (_, Some(bytes)) if bytes > 0 || before.is_some_and(|before| before > 0) => true,
-            // Its next sign of life may be on its way: pongs come as seldom as this deadline passes.
-            _ if first && self.is_server => true,
-            // Pongs and pings of a peer whose program reads nothing yet: what it has not read would be lost to a reset
-            // if the socket that they come to were gone.
-            _ => self.clock.lingers(now),
-        };
-        if patient {
-            self.clock.on_closing(now);
-            return;
-        }
-        debug!("the peer did not complete the close handshake");
-        let complete = self.is_server || self.machine.received_close() || matches!(closing, End::Lost(_));
-        // A server that does not answer a client's Close may have had more to say.
-        self.finish(if complete {
-            closing
-        } else {
-            End::Lost(Loss::CloseTimeout(self.clock.timeouts.close))
-        });
     }
 
     // ---- both sides ----
@@ -581,21 +449,6 @@ impl Core {
             self.queued -= inbox.clear();
         }
         self.hold();
-    }
-
-    /// The connection is over: nothing more is read or written.
-    pub(super) fn finish(&mut self, end: End) {
-        if self.end.is_none() {
-            debug!(%end, "connection ended");
-            self.end = Some(end);
-            self.io = None;
-            self.input = BytesMut::new();
-            self.machine.outbox().clear();
-            self.blocked = false;
-            self.machine.discard_unfinished();
-            self.hold();
-            self.wake_all();
-        }
     }
 
     fn wake_readers(&mut self) {

@@ -103,9 +103,9 @@ impl Session {
         }
     }
 
-    /// Ends the stream in both directions behind what is queued for it, as exec servers end their error stream; a FIN that
-    /// is queued goes as well. What still comes is discarded from now on. Nothing happens where the stream is over; where it was never replied to,
-    /// this is [`reset`](Self::reset), because the peer would drop the data.
+    /// Ends the stream in both directions behind what is queued for it, as exec servers end their error stream; a FIN
+    /// that is queued is sent as well. What still comes is discarded from now on. Nothing happens where the stream is over;
+    /// where it was never replied to, this is [`reset`](Self::reset), because the peer would drop the data.
     pub fn reset_after_data(&mut self, id: StreamId, status: ResetStatus) {
         match self.streams.get(&id) {
             Some(stream) if stream.replied => {
