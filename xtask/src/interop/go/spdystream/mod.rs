@@ -5,7 +5,12 @@
 
 mod services;
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::future::try_join_all;
@@ -14,10 +19,11 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use wsstream::{
     connection::Side,
+    limits::Timeouts,
     spdy::{
         Builder, Connection, End, GoAwayStatus, Headers, OpenError, ReadError, ResetStatus, Stream,
         StreamReader,
@@ -94,9 +100,13 @@ impl Peer {
     }
 
     async fn connect(&self) -> Result<Session> {
+        self.connect_with(Builder::client()).await
+    }
+
+    async fn connect_with(&self, builder: Builder) -> Result<Session> {
         let socket = TcpStream::connect(&self.address).await?;
         socket.set_nodelay(true)?;
-        let (connection, driver) = Builder::client().start(socket);
+        let (connection, driver) = builder.start(socket);
         Ok(Session { connection, driver: tokio::spawn(driver) })
     }
 }
@@ -237,7 +247,11 @@ async fn refused(peer: &Peer) -> Result<()> {
 }
 
 async fn ping(peer: &Peer) -> Result<()> {
-    let session = peer.connect().await?;
+    // A frame that it cannot read would end the connection.
+    let mut timeouts = Timeouts::default();
+    timeouts.ping_interval = Some(Duration::from_millis(5));
+    let session = peer.connect_with(Builder::client().timeouts(timeouts)).await?;
+    sleep(Duration::from_millis(200)).await;
     for _ in 0..10 {
         ensure!(session.ask("ping", b"").await? == "pong", "Go's ping is not answered");
     }
