@@ -183,7 +183,7 @@ impl Table {
                 return (counts, None);
             }
             Verdict::Lie(what) => what,
-            Verdict::Blind => "a changed byte that no plan asked for".to_owned(),
+            Verdict::Blind | Verdict::Mute => "a changed byte that no plan asked for".to_owned(),
         };
         // Would it have been an honest report if the wire had been cut?
         seen.fired = seen.fired.max(1);

@@ -28,8 +28,9 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use wsstream_testing::chaos::{
-    Tally,
-    sweep::{Wire, per_second, random},
+    Plan, Tally,
+    session::Setting,
+    sweep::{Play, Wire, Worker, per_second, random, random_forwarding},
 };
 
 use crate::workspace::Workspace;
@@ -47,9 +48,9 @@ pub struct Args {
     /// Where the random numbers start [default: the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only this sweep; may be repeated: bytes, frames, tls, framing, random, library, exec, exec-tls, kubectl,
-    /// kubectl-kills, go, client-go, kills,
-    /// signals, descriptors, attach, cp, logs, tty, slow, paused
+    /// Only this sweep; may be repeated. In memory: bytes, frames, tls, framing, random, spdy-bytes, spdy-frames,
+    /// spdy-random, forward-bytes, forward-frames, forward-random. On sockets: library, exec, exec-tls, kubectl,
+    /// kubectl-kills, go, client-go, kills, signals, descriptors, attach, cp, logs, tty, slow, paused
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Stop each sweep after so many sessions
@@ -58,8 +59,8 @@ pub struct Args {
     /// Instead of the sweeps: the same sessions by our code and by Go's, and the table of docs/reliability.md anew
     #[arg(long, conflicts_with_all = ["only", "replay"])]
     compare: bool,
-    /// Run the one random session in memory that belongs to the seed (over SPDY with --only spdy-random), and tell all
-    /// about it
+    /// Run the one random session in memory that belongs to the seed (over SPDY with --only spdy-random, of port-forward
+    /// with --only forward-random), and tell all about it
     #[arg(long, requires = "seed")]
     replay: bool,
     /// Use the debug builds: slower to run, faster to build
@@ -94,6 +95,9 @@ const SWEEPS: &[(&str, u32)] = &[
     ("spdy-bytes", 10),
     ("spdy-frames", 2),
     ("spdy-random", 10),
+    ("forward-bytes", 14),
+    ("forward-frames", 2),
+    ("forward-random", 14),
     ("library", 12),
     ("exec", 10),
     ("exec-tls", 5),
@@ -152,8 +156,11 @@ impl Args {
         let seed = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 16);
         println!("seed {seed}");
         if self.replay {
-            let spdy = self.only.iter().any(|name| name.starts_with("spdy"));
-            return Ok(replay(if spdy { Wire::Spdy } else { Wire::WebSocket }, seed));
+            let only = |prefix: &str| self.only.iter().any(|name| name.starts_with(prefix));
+            return Ok(match only("forward") {
+                true => replay(random_forwarding(seed)),
+                false => replay(random(if only("spdy") { Wire::Spdy } else { Wire::WebSocket }, seed)),
+            });
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         if self.compare {
@@ -236,11 +243,10 @@ fn sep(note: &str) -> &str {
     if note.is_empty() { "" } else { "; " }
 }
 
-fn replay(wire: Wire, seed: u64) -> Tally {
-    let (script, plan, setting) = random(wire, seed);
+fn replay((script, plan, setting): (impl Play, Plan, Setting)) -> Tally {
     println!("{script}\nplan: {plan}\n{setting:?}");
-    let mut worker = wsstream_testing::chaos::sweep::Worker::default();
-    let run = worker.random(wire, seed);
+    let mut worker = Worker::default();
+    let run = worker.session("replay", &script, &plan, setting);
     println!("{:?}: {:?}, {:?}", run.verdict, run.claim, run.record);
     worker.tally
 }

@@ -227,6 +227,7 @@ pub struct End {
     way: usize,
     /// What wakes the reader and the writer of this end when the clock makes something pass.
     timers: [Option<Pin<Box<Sleep>>>; 2],
+    aborts: bool,
 }
 
 /// What has happened on a wire.
@@ -247,7 +248,7 @@ pub fn link(plan: &Plan, capacity: usize) -> (End, End) {
     shared.pump(0, Instant::now());
     shared.pump(1, Instant::now());
     let shared = Arc::new(Mutex::new(shared));
-    let end = |way| End { shared: Arc::clone(&shared), way, timers: [None, None] };
+    let end = |way| End { shared: Arc::clone(&shared), way, timers: [None, None], aborts: false };
     (end(0), end(1))
 }
 
@@ -260,6 +261,13 @@ impl End {
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         Recorder { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Dropped without having ended its direction, it resets the wire.
+    #[must_use]
+    pub fn aborting(mut self) -> Self {
+        self.aborts = true;
+        self
     }
 
     /// Waits for whatever the clock will do to either direction.
@@ -421,8 +429,8 @@ impl Drop for End {
         }
         inbound.wake();
         let outbound = &mut shared.ducts[ours];
+        outbound.reset_follows = unread || self.aborts && !outbound.shut;
         outbound.shut = true;
-        outbound.reset_follows = unread;
         shared.pump(ours, Instant::now());
     }
 }

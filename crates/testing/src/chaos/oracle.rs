@@ -50,6 +50,8 @@ pub enum Verdict {
     Reported,
     /// A changed byte that no receiver can notice without TLS: counted apart, for the record.
     Blind,
+    /// Something happened that the wire has no words for ([`forward`](super::forward) says what): counted apart, too.
+    Mute,
     /// A lie, and what it is.
     Lie(String),
 }
@@ -127,6 +129,8 @@ pub struct Tally {
     pub reported: u64,
     /// A changed byte that cannot be noticed without TLS.
     pub blind: u64,
+    /// What the wire has no words for.
+    pub mute: u64,
     /// Lies of our code.
     pub lies: u64,
     /// Lies of somebody else's.
@@ -152,6 +156,7 @@ impl Tally {
             Verdict::Complete => self.complete += 1,
             Verdict::Reported => self.reported += 1,
             Verdict::Blind => self.blind += 1,
+            Verdict::Mute => self.mute += 1,
             Verdict::Lie(what) => {
                 self.lies += 1;
                 if what.contains("panic") {
@@ -178,6 +183,7 @@ impl Tally {
         self.complete += other.complete;
         self.reported += other.reported;
         self.blind += other.blind;
+        self.mute += other.mute;
         self.lies += other.lies;
         self.foreign_lies += other.foreign_lies;
         self.panics += other.panics;
@@ -195,10 +201,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sessions, complete, reported, blind, lies, foreign_lies, panics, leaks, .. } = self;
+        let Self { sessions, complete, reported, blind, mute, lies, foreign_lies, panics, leaks, .. } = self;
         write!(
             f,
-            "{sessions} sessions, {complete} complete, {reported} lost, {blind} blind, {lies} lies, \
+            "{sessions} sessions, {complete} complete, {reported} lost, {blind} blind, {mute} mute, {lies} lies, \
              {foreign_lies} foreign lies, {panics} panics, {leaks} leaks"
         )
     }

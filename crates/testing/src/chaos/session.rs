@@ -27,24 +27,24 @@ use wsstream::transport::{Io, UnsentProbe};
 use wsstream_proto::status::Status;
 
 use super::content::Checker;
-use super::link::{Record, link};
+use super::link::{Record, Recorder, link};
 use super::oracle::{Claim, Seen, Verdict, judge};
 use super::plan::Plan;
 use super::script::{Departure, FAILURE, Finish, Input, PANIC, Script, Taking};
 use super::tls;
 
 /// How long a client waits for the upgrade before it gives up, as any application does.
-const HANDSHAKE: Duration = Duration::from_secs(120);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(120);
 
 /// How long a server waits for the head of the request, which no server does without: when the wire loses the end of a
 /// client that has left, nothing else would tell.
-pub(super) const HEAD: Duration = Duration::from_secs(120);
+const HEAD: Duration = Duration::from_secs(120);
 
 /// Within this, every client has come to an end: more than the longest sum of deadlines of the library and the wire.
-const CLIENT_ENDS: Duration = Duration::from_secs(2 * 60 * 60);
+pub(super) const CLIENT_ENDS: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// And the server, whose idle timeout is 4 hours.
-const SERVER_ENDS: Duration = Duration::from_secs(6 * 60 * 60);
+pub(super) const SERVER_ENDS: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// How a session is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +63,11 @@ impl Default for Setting {
 
 /// What one run gave.
 #[derive(Debug)]
-pub struct Run {
+pub struct Run<C = Claim> {
     /// The judgement.
     pub verdict: Verdict,
     /// What the client was told.
-    pub claim: Claim,
+    pub claim: C,
     /// What went over the wire.
     pub record: Record,
     /// Payload bytes that the client checked.
@@ -79,7 +79,7 @@ thread_local! {
 }
 
 /// Keeps scripted panics quiet and counts the others, on the thread that they happen on.
-fn watch_panics() {
+pub(super) fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -90,6 +90,11 @@ fn watch_panics() {
             }
         }));
     });
+}
+
+/// Panics on this thread that no script asked for.
+pub(super) fn panics() -> u32 {
+    PANICS.with(Cell::get)
 }
 
 /// What the server's side has seen.
@@ -104,7 +109,7 @@ struct Served {
 /// Runs `script` over a wire with `plan`. Wants a runtime of one thread, and nothing else running on it.
 pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
     watch_panics();
-    let panics = PANICS.with(Cell::get);
+    let panicked = panics();
     let (client_io, server_io) = link(plan, setting.capacity);
     let recorder = client_io.recorder();
     let served =
@@ -137,18 +142,7 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
         }
     };
     let record = recorder.record();
-    // Aborted tasks are dropped by the runtime when it next runs.
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
-    }
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    if tasks > 0 || recorder.ends() > 0 {
-        wrongs.push(format!("left behind: {tasks} tasks, {} ends of the wire", recorder.ends()));
-    }
-    let unmeant = PANICS.with(Cell::get) - panics;
-    if unmeant > 0 {
-        wrongs.push(format!("{unmeant} panics"));
-    }
+    wrongs.extend(settle(&recorder, panicked).await);
     let served = served.lock().unwrap_or_else(PoisonError::into_inner);
     wrongs.extend(served.wrongs.iter().cloned());
     if let Some(at) = served.stdin.wrong() {
@@ -182,15 +176,33 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
     Run { verdict: judge(script, &seen), claim: seen.claim, record, bytes }
 }
 
+/// What a session has left behind, and panics since there were `panicked`.
+pub(super) async fn settle(recorder: &Recorder, panicked: u32) -> Vec<String> {
+    // Aborted tasks are dropped by the runtime when it next runs.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+    let mut wrongs = Vec::new();
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    if tasks > 0 || recorder.ends() > 0 {
+        wrongs.push(format!("left behind: {tasks} tasks, {} ends of the wire", recorder.ends()));
+    }
+    let unmeant = panics() - panicked;
+    if unmeant > 0 {
+        wrongs.push(format!("{unmeant} panics"));
+    }
+    wrongs
+}
+
 /// A stall that is shorter than every deadline breaks nothing.
-fn is_harmless(plan: &Plan) -> bool {
+pub(super) fn is_harmless(plan: &Plan) -> bool {
     use super::plan::Fault;
     let short = |fault: &Fault| matches!(fault, Fault::Stall(Some(time)) if *time < Duration::from_secs(8));
     plan.faults.iter().all(|(_, _, fault)| short(fault))
 }
 
 /// `Err(None)`: it did not end and was aborted.
-async fn finish<T>(mut task: JoinHandle<T>, within: Duration) -> Result<T, Option<JoinError>> {
+pub(super) async fn finish<T>(mut task: JoinHandle<T>, within: Duration) -> Result<T, Option<JoinError>> {
     match timeout(within, &mut task).await {
         Ok(result) => result.map_err(Some),
         Err(_) => {
@@ -227,26 +239,17 @@ async fn serve_http(
     unsent: UnsentProbe,
 ) -> bool {
     let (hand_over, taken) = oneshot::channel();
-    let hand_over = Mutex::new(Some(hand_over));
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        let answer = match Exec::accept(&mut request) {
-            Ok(session) => {
-                let response = session.response().map(|()| Full::<Bytes>::default());
-                let hand_over = hand_over.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(hand_over) = hand_over {
-                    let _ = hand_over.send(session);
-                }
-                response
+    let mut hand_over = Some(hand_over);
+    let http = http(io, move |request| match Exec::accept(request) {
+        Ok(session) => {
+            let response = session.response().map(|()| String::new());
+            if let Some(hand_over) = hand_over.take() {
+                let _ = hand_over.send(session);
             }
-            Err(rejection) => rejection.into_response().map(|body| Full::from(Bytes::from(body))),
-        };
-        async { Ok::<_, Infallible>(answer) }
+            response
+        }
+        Err(rejection) => rejection.into_response(),
     });
-    let http = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
     let session = async {
         let Ok(session) = taken.await else { return false };
         let mut options = Options::default();
@@ -263,6 +266,25 @@ async fn serve_http(
         }
     };
     tokio::join!(http, session).1
+}
+
+/// Answers the requests of one connection until it is over or handed over.
+pub(super) async fn http(
+    io: impl Io + 'static,
+    answer: impl FnMut(&mut hyper::Request<Incoming>) -> http::Response<String>,
+) {
+    let answer = Mutex::new(answer);
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let response = (*answer)(&mut request).map(Full::<Bytes>::from);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await;
 }
 
 /// The command.

@@ -1,17 +1,24 @@
 //! Many sessions: every byte of short ones, every frame, random points of long ones.
 
+use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use wsstream_proto::subprotocol::{REMOTECOMMAND, SPDY_REMOTECOMMAND, Subprotocol};
 
+use super::forward::{self, Forwarding};
+use super::oracle::Claim;
 use super::oracle::{Tally, Verdict};
 use super::plan::{At, Fault, Plan, Way};
 use super::script::Script;
-use super::session::{Run, Setting, run};
+use super::session::{self, Run, Setting};
 
 /// So many sessions share a runtime; then a new one starts with a clock at zero.
 const PER_RUNTIME: u32 = 500;
+
+/// Faults are put at so many frames of each direction.
+const FRAMES: u64 = 8;
 
 /// What carries the sessions of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,31 @@ impl Wire {
             script.spdy = self == Self::Spdy;
         }
         scripts
+    }
+}
+
+/// A session that can be run over a wire with a plan.
+pub trait Play: fmt::Display {
+    /// What its client was told.
+    type Claim: fmt::Debug;
+
+    /// Runs it on this thread's runtime, whose clock is paused.
+    fn play(&self, plan: &Plan, setting: Setting) -> impl Future<Output = Run<Self::Claim>>;
+}
+
+impl Play for Script {
+    type Claim = Claim;
+
+    fn play(&self, plan: &Plan, setting: Setting) -> impl Future<Output = Run> {
+        session::run(self, plan, setting)
+    }
+}
+
+impl Play for Forwarding {
+    type Claim = String;
+
+    fn play(&self, plan: &Plan, setting: Setting) -> impl Future<Output = Run<String>> {
+        forward::session::run(self, plan, setting)
     }
 }
 
@@ -82,7 +114,13 @@ impl Worker {
     }
 
     /// Runs one session and counts it.
-    pub fn session(&mut self, name: &str, script: &Script, plan: &Plan, setting: Setting) -> Run {
+    pub fn session<S: Play>(
+        &mut self,
+        name: &str,
+        script: &S,
+        plan: &Plan,
+        setting: Setting,
+    ) -> Run<S::Claim> {
         let mut runtime = self.runtime.take().filter(|_| self.used < PER_RUNTIME);
         if runtime.is_none() {
             self.used = 0;
@@ -91,7 +129,7 @@ impl Worker {
             let mut builder = Builder::new_current_thread();
             builder.enable_time().start_paused(true).build().expect("a runtime")
         });
-        let run = runtime.block_on(run(script, plan, setting));
+        let run = runtime.block_on(script.play(plan, setting));
         self.used += 1;
         // After a lie the runtime may hold what was left behind: the next session starts clean.
         self.runtime = (!matches!(run.verdict, Verdict::Lie(_))).then_some(runtime);
@@ -108,7 +146,7 @@ impl Worker {
     }
 
     /// How many bytes a session moves when nothing happens to it: up, down.
-    fn measure(&mut self, name: &str, script: &Script, setting: Setting) -> [u64; 2] {
+    fn measure(&mut self, name: &str, script: &impl Play, setting: Setting) -> [u64; 2] {
         self.session(name, script, &Plan::smooth(), setting).record.passed
     }
 
@@ -126,22 +164,59 @@ impl Worker {
         let mut places = 0;
         for protocol in wire.versions() {
             for (name, script) in wire.short(seed, protocol) {
-                let name = format!("every byte of {name:?}");
-                let lengths = self.measure(&name, &script, setting);
-                for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
-                    let mut at = offset;
-                    // One beyond the last byte too: there the fault never happens.
-                    while at <= lengths[way.index()] + 1 {
-                        if self.is_done() {
-                            return places;
-                        }
-                        let mut plan = Plan::one(way, At::Byte(at), fault);
-                        plan.seed = seed;
-                        self.session(&name, &script, &plan, setting);
-                        places += 1;
-                        at += stride;
-                    }
+                places += self.everywhere(name, &script, seed, faults, setting, stride, offset);
+            }
+        }
+        places
+    }
+
+    /// The same for the short sessions of each wire of port-forward.
+    pub fn every_byte_of_forwarding(
+        &mut self,
+        seed: u64,
+        faults: &[Fault],
+        setting: Setting,
+        stride: u64,
+        offset: u64,
+    ) -> u64 {
+        let mut places = 0;
+        for wire in forward::script::WIRES {
+            for (name, script) in Forwarding::short(seed, wire) {
+                places += self.everywhere(name, &script, seed, faults, setting, stride, offset);
+            }
+        }
+        places
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are those of the two above")]
+    fn everywhere(
+        &mut self,
+        name: &str,
+        script: &impl Play,
+        seed: u64,
+        faults: &[Fault],
+        setting: Setting,
+        stride: u64,
+        offset: u64,
+    ) -> u64 {
+        let mut places = 0;
+        if self.is_done() {
+            return places;
+        }
+        let name = format!("every byte of {name:?}");
+        let lengths = self.measure(&name, script, setting);
+        for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
+            let mut at = offset;
+            // One beyond the last byte too: there the fault never happens.
+            while at <= lengths[way.index()] + 1 {
+                if self.is_done() {
+                    return places;
                 }
+                let mut plan = Plan::one(way, At::Byte(at), fault);
+                plan.seed = seed;
+                self.session(&name, script, &plan, setting);
+                places += 1;
+                at += stride;
             }
         }
         places
@@ -152,38 +227,59 @@ impl Worker {
         self.frames(wire, seed, faults, setting, 0..3);
     }
 
+    /// The same for the short sessions of each wire of port-forward.
+    pub fn every_frame_of_forwarding(&mut self, seed: u64, faults: &[Fault], setting: Setting) {
+        for wire in forward::script::WIRES {
+            for (name, script) in Forwarding::short(seed, wire) {
+                self.boundaries(name, &script, faults, setting, 0..3);
+            }
+        }
+    }
+
     /// Changes the bytes of the frame headers of short sessions, one bit and all bits at a time. Without TLS nothing
     /// can notice some of these; what must hold is that nothing panics, hangs or is left behind.
     pub fn framing(&mut self, wire: Wire, seed: u64) {
-        let flips: Vec<Fault> = (0..8).map(|bit| Fault::Flip(1 << bit)).chain([Fault::Flip(0xff)]).collect();
-        self.frames(wire, seed, &flips, Setting::default(), 0..6);
+        self.frames(wire, seed, &flips(), Setting::default(), 0..6);
     }
 
-    fn frames(
-        &mut self,
-        wire: Wire,
-        seed: u64,
-        faults: &[Fault],
-        setting: Setting,
-        plus: std::ops::Range<u64>,
-    ) {
+    /// The same for port-forward.
+    pub fn framing_of_forwarding(&mut self, seed: u64) {
+        for wire in forward::script::WIRES {
+            for (name, script) in Forwarding::short(seed, wire) {
+                self.boundaries(name, &script, &flips(), Setting::default(), 0..6);
+            }
+        }
+    }
+
+    fn frames(&mut self, wire: Wire, seed: u64, faults: &[Fault], setting: Setting, plus: Range<u64>) {
         for protocol in wire.versions() {
             for (name, script) in wire.short(seed, protocol) {
-                for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
-                    for frame in 0..8 {
-                        let mut fired = false;
-                        for plus in plus.clone() {
-                            if self.is_done() {
-                                return;
-                            }
-                            let plan = Plan::one(way, At::Frame { frame, plus }, fault);
-                            let run = self.session(&format!("frames of {name:?}"), &script, &plan, setting);
-                            fired |= run.record.fired > 0;
-                        }
-                        if !fired {
-                            break;
-                        }
+                self.boundaries(name, &script, faults, setting, plus.clone());
+            }
+        }
+    }
+
+    fn boundaries(
+        &mut self,
+        name: &str,
+        script: &impl Play,
+        faults: &[Fault],
+        setting: Setting,
+        plus: Range<u64>,
+    ) {
+        for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
+            for frame in 0..FRAMES {
+                let mut fired = false;
+                for plus in plus.clone() {
+                    if self.is_done() {
+                        return;
                     }
+                    let plan = Plan::one(way, At::Frame { frame, plus }, fault);
+                    let run = self.session(&format!("frames of {name:?}"), script, &plan, setting);
+                    fired |= run.record.fired > 0;
+                }
+                if !fired {
+                    break;
                 }
             }
         }
@@ -194,6 +290,17 @@ impl Worker {
         let (script, plan, setting) = random(wire, seed);
         self.session("random", &script, &plan, setting)
     }
+
+    /// The random session of port-forward of a seed.
+    pub fn random_forwarding(&mut self, seed: u64) -> Run<String> {
+        let (script, plan, setting) = random_forwarding(seed);
+        self.session("random forwarding", &script, &plan, setting)
+    }
+}
+
+/// Each bit of a byte, and all of them.
+fn flips() -> Vec<Fault> {
+    (0..8).map(|bit| Fault::Flip(1 << bit)).chain([Fault::Flip(0xff)]).collect()
 }
 
 /// The random session that belongs to a seed.
@@ -203,7 +310,20 @@ pub fn random(wire: Wire, seed: u64) -> (Script, Plan, Setting) {
         Wire::WebSocket => Script::random(seed),
         Wire::Spdy => Script::random(seed).over_spdy(),
     };
-    let (up, down) = script.volume();
+    let (plan, setting) = wire_of(seed, script.volume());
+    (script, plan, setting)
+}
+
+/// The random session of port-forward that belongs to a seed.
+#[must_use]
+pub fn random_forwarding(seed: u64) -> (Forwarding, Plan, Setting) {
+    let script = Forwarding::random(seed);
+    let (plan, setting) = wire_of(seed, script.volume());
+    (script, plan, setting)
+}
+
+/// What the wire of a random session does.
+fn wire_of(seed: u64, (up, down): (u64, u64)) -> (Plan, Setting) {
     let tls = seed % 8 == 7;
     let mut plan = Plan::random(seed, up, down);
     if tls && seed.is_multiple_of(3) {
@@ -214,7 +334,7 @@ pub fn random(wire: Wire, seed: u64) -> (Script, Plan, Setting) {
     }
     // From a wire that holds next to nothing to one that holds everything.
     let capacity = 256 << (seed / 8 % 11);
-    (script, plan, Setting { tls, capacity })
+    (plan, Setting { tls, capacity })
 }
 
 /// How a wire is cut in the sweeps over every byte.
