@@ -10,13 +10,13 @@ use crate::interop::client::{SHORT, feed, pipes, read_until, spawn, transfer};
 
 /// Nothing else here would notice if kubectl did not do as it is told.
 pub(super) async fn carrier(kubectl: &Kubectl) -> Result<()> {
-    const WEBSOCKET: &str = "Sec-Websocket-Protocol: v5.channel.k8s.io";
+    const WEBSOCKET: &str = "The subprotocol is v5.channel.k8s.io";
     const SPDY: &str = "X-Stream-Protocol-Version: v4.channel.k8s.io";
     let (offered, other) = match kubectl.carrier {
         Carrier::WebSocket => (WEBSOCKET, SPDY),
         Carrier::Spdy => (SPDY, WEBSOCKET),
     };
-    // At this level it prints the headers that it sends.
+    // At this level it prints the headers of a SPDY request, and what a WebSocket came to.
     let ended = kubectl.run(&["-v=7", "exec", "host", "--", "true"]).await?.code(0)?;
     let ended = ended.stderr_has(&[offered])?;
     if String::from_utf8_lossy(&ended.stderr).contains(other) {

@@ -282,7 +282,7 @@ async fn idle(client: &Client, pause: Duration) -> Result<()> {
     forwarding.lives().await
 }
 
-async fn all_idle(clients: &Vec<Client>, pause: Duration) -> Result<()> {
+async fn all_idle(clients: &[Client], pause: Duration) -> Result<()> {
     let each = clients.iter().map(async |client| idle(client, pause).await.context(client.group.clone()));
     try_join_all(each).await.map(drop)
 }
