@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing)]
 
 pub mod autobahn;
+pub mod bench;
 pub mod chaos;
 pub mod docs;
 pub mod examples;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
-    autobahn, chaos, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv, payload, publish,
-    readme, report::Totals, soak, wasm, workspace::Workspace,
+    autobahn, bench, chaos, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv, payload,
+    publish, readme, report::Totals, soak, wasm, workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -56,6 +56,8 @@ enum Verb {
     Miri,
     /// Mixed real sessions with faults against one server, and what it leaks
     Soak(soak::Args),
+    /// What wsstream costs beside the raw relay and beside Go's servers
+    Bench(bench::Args),
     /// Everything above, the tests and the bench, with the full tier of the real clients
     Full,
     /// Write the test pattern to stdout (the remote side of interop cases)
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Puppet(puppet) => return puppet.run(),
         Verb::Chaos(args) => return args.run(),
         Verb::Soak(args) => return args.run(),
+        Verb::Bench(args) => return args.run(),
         Verb::Fuzz(args) => return args.run(),
         verb => verb,
     };
@@ -114,10 +117,7 @@ fn run(verb: Verb) -> Result<Totals> {
                 ("full: chaos", &["xtask", "chaos", "--minutes", "5"]),
                 ("full: slow readers", &["xtask", "chaos", "--only", "slow", "--only", "paused"]),
                 ("full: soak", &["xtask", "soak", "--minutes", "5"]),
-                (
-                    "full: bench",
-                    &["run", "--release", "--manifest-path", "bench/Cargo.toml", "--", "256", "11"],
-                ),
+                ("full: bench", &["xtask", "bench", "--quick"]),
                 ("full: fuzz targets compile", &["check", "--manifest-path", "fuzz/Cargo.toml"]),
             ] {
                 totals.case(name, || xtask::workspace::show(&mut workspace.cargo(args)));
@@ -138,7 +138,8 @@ fn run(verb: Verb) -> Result<Totals> {
             readme::run(&workspace, &mut totals);
             interop::run(&workspace, &interop::Args::full(), &mut totals)?;
         }
-        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) | Verb::Fuzz(_) => {}
+        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) | Verb::Bench(_) | Verb::Fuzz(_) => {
+        }
     }
     Ok(totals)
 }

@@ -1,0 +1,53 @@
+//! The servers of this program, each a process of its own: `bench peer NAME`.
+
+mod bare;
+mod library;
+mod raw;
+mod server;
+mod target;
+
+use std::future::Future;
+
+use anyhow::{Result, bail};
+use tokio::net::TcpListener;
+
+/// Runs one until its input ends: whoever started it is gone.
+///
+/// # Errors
+///
+/// There is no such peer, or it cannot serve.
+pub fn run(words: &[String]) -> Result<()> {
+    match words.first().map(String::as_str) {
+        Some("raw") => serve(raw::serve),
+        Some("library") => serve(library::serve),
+        Some("server") => serve(server::serve),
+        Some("target") => target::run(),
+        Some("bare") => bare::run(&words[1..]),
+        _ => bail!("peer {words:?}: no such peer"),
+    }
+}
+
+/// One thread, as the server has one core.
+fn serve<F: Future<Output = Result<()>>>(run: impl FnOnce(TcpListener) -> F) -> Result<()> {
+    raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(stop_with_parent);
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening on {}", listener.local_addr()?);
+        run(listener).await
+    })
+}
+
+fn stop_with_parent() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    std::process::exit(0);
+}
+
+/// As many descriptors as this process may have.
+pub fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,101 @@
+//! The limit: the same relays on the same runtime, with bare bytes on the socket.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::BytesMut;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+/// What everybody reads at once.
+const READ: usize = 32 << 10;
+
+pub(super) async fn serve(listener: TcpListener) -> Result<()> {
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        tokio::spawn(async move {
+            if let Err(error) = relay(socket).await {
+                eprintln!("raw: {error:#}");
+            }
+        });
+    }
+}
+
+async fn relay(socket: TcpStream) -> Result<()> {
+    let mut socket = BufReader::with_capacity(1024, socket);
+    let mut line = String::new();
+    socket.read_line(&mut line).await?;
+    let behind = socket.buffer().to_vec();
+    let mut socket = socket.into_inner();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let Some((verb, command)) = words.split_first() else { bail!("nothing was asked for") };
+    match *verb {
+        "stdout" => stdout(&mut socket, command).await,
+        "stdin" => stdin(&mut socket, &behind, command).await,
+        "echo" => echo(&mut socket, &behind).await,
+        _ => bail!("{verb}: no such relay"),
+    }
+}
+
+fn start(command: &[&str], stdin: bool) -> Result<Child> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if stdin {
+        command.stdin(Stdio::piped())
+    } else {
+        command.stdin(Stdio::null()).stdout(Stdio::piped())
+    };
+    Ok(command.spawn()?)
+}
+
+async fn stdout(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
+    let mut child = start(command, false)?;
+    let mut pipe = child.stdout.take().context("no pipe")?;
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.clear();
+        if pipe.read_buf(&mut buffer).await? == 0 {
+            break;
+        }
+        socket.write_all(&buffer).await?;
+    }
+    child.wait().await?;
+    Ok(())
+}
+
+async fn stdin(socket: &mut TcpStream, behind: &[u8], command: &[&str]) -> Result<()> {
+    let mut child = start(command, true)?;
+    let mut pipe = child.stdin.take().context("no pipe")?;
+    let feed = async {
+        pipe.write_all(behind).await?;
+        let mut buffer = BytesMut::with_capacity(READ);
+        loop {
+            buffer.clear();
+            if socket.read_buf(&mut buffer).await? == 0 {
+                return anyhow::Ok(());
+            }
+            pipe.write_all(&buffer).await?;
+        }
+    };
+    tokio::select! {
+        ended = child.wait() => { ended?; }
+        fed = feed => fed?,
+    }
+    socket.write_all(b".").await?;
+    Ok(())
+}
+
+async fn echo(socket: &mut TcpStream, behind: &[u8]) -> Result<()> {
+    socket.write_all(behind).await?;
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.clear();
+        if socket.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        socket.write_all(&buffer).await?;
+    }
+}

@@ -1,0 +1,184 @@
+//! Forwarded ports, by our client against our server and against Go's. Client and target share a core, so that a server
+//! that is fast enough is held up by them: the server's CPU says what the throughput then cannot.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use wsstream::bytes::Bytes;
+use wsstream::http::HeaderValue;
+use wsstream::portforward::client::{self, Forward, Wire};
+
+use super::Context;
+use crate::place::{LOAD_CORE, Place, pin};
+use crate::process::{Peer, TOKEN, Wire as Carrier};
+use crate::report::{Chart, Findings, Table, cell, number};
+use crate::sample::{interleave, quantile};
+
+const GIB: f64 = (1_u64 << 30) as f64;
+const MIB: f64 = (1_u64 << 20) as f64;
+/// A connection that does not move any more has failed.
+const STUCK: Duration = Duration::from_secs(120);
+
+pub(super) fn run(context: &Context) -> Result<Findings> {
+    let place = &context.place;
+    let target = target(place)?;
+    let mut peers = vec![Peer::library(place)?, Peer::serve(place, "wsstream serve", &["--insecure-http"])?];
+    peers.extend(Peer::go(place)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let amount = context.amount(512, 64) << 20;
+    let connects = usize::try_from(context.amount(500, 200))?;
+    let port = target.address.port();
+    let mut findings = Findings::default();
+    let mut moved = Table::new(
+        "Throughput, MiB/s, and server CPU, ms per GiB",
+        &["", "library", "wsstream serve", "Go", "library / Go", "CPU: library", "wsstream serve", "Go"],
+    )
+    .note(
+        "Go's tunnel is the API server's, which leads to the streaming server over loopback, as in a cluster",
+    );
+    let mut opened = Table::new(
+        "From asking for a connection to its first byte, p50, µs",
+        &["", "library", "wsstream serve", "Go", "library / Go"],
+    );
+    let mut bars = Vec::new();
+    for (wire, name) in [(Wire::Tunnel, "tunnel"), (Wire::Spdy, "spdy")] {
+        for (verb, id, label) in [(b'd', "down", "from the port"), (b'u', "up", "to the port")] {
+            let series = interleave(context.runs, &mut peers, |peer| {
+                let (before, started) = (peer.cpu()?, Instant::now());
+                session(&runtime, peer, wire, async |forward| transfer(&forward, port, verb, amount).await)
+                    .with_context(|| format!("{} over {name}, {label}", peer.name))?;
+                let cpu = (peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64;
+                Ok([amount as f64 / MIB / started.elapsed().as_secs_f64(), cpu])
+            })?;
+            let at = |peer: usize, what: usize| {
+                series.get(peer).map(|all| cell(all[what].figure())).unwrap_or_default()
+            };
+            let over = series.get(2).map(|go| series[0][0].over(&go[0]));
+            let ratio = over.map_or_else(String::new, |over| number(over.value));
+            moved.row([
+                format!("{name}, {label}"),
+                at(0, 0),
+                at(1, 0),
+                at(2, 0),
+                ratio,
+                at(0, 1),
+                at(1, 1),
+                at(2, 1),
+            ]);
+            for (peer, [rate, cpu]) in peers.iter().zip(&series) {
+                findings.keep(format!("{name} {id}, {}, MiB/s", peer.name), rate);
+                findings.keep(format!("{name} {id}, {}, CPU", peer.name), cpu);
+                bars.push((format!("{name}, {label}, {}", peer.name), rate.median()));
+            }
+            if let Some(over) = over {
+                findings.verdict(&format!("forward-{name}-{id}"), over);
+            }
+        }
+        let series = interleave(context.runs, &mut peers, |peer| {
+            let mut times =
+                session(&runtime, peer, wire, async |forward| connect(&forward, port, connects).await)
+                    .with_context(|| format!("{} over {name}, connecting", peer.name))?;
+            Ok([quantile(&mut times, 0.5)])
+        })?;
+        let at = |peer: usize| series.get(peer).map(|all| cell(all[0].figure())).unwrap_or_default();
+        let over = series.get(2).map(|go| series[0][0].over(&go[0]));
+        opened.row([
+            name.into(),
+            at(0),
+            at(1),
+            at(2),
+            over.map_or_else(String::new, |over| number(over.value)),
+        ]);
+        for (peer, [time]) in peers.iter().zip(&series) {
+            findings.keep(format!("{name} connect, {}", peer.name), time);
+        }
+        if let Some(over) = over {
+            findings.verdict(&format!("forward-{name}-connect"), over);
+        }
+    }
+    findings.tables = vec![moved, opened];
+    findings.charts.push(Chart { title: "port-forward: throughput".into(), unit: "MiB/s".into(), bars });
+    Ok(findings)
+}
+
+/// What the ports lead to, on the load's core.
+fn target(place: &Place) -> Result<Peer> {
+    // Started on the server's core as every peer; it binds itself elsewhere before it has any threads.
+    let mut command = Command::new(&place.own);
+    command.args(["peer", "target"]).env("BENCH_CORE", LOAD_CORE.to_string());
+    Peer::start("target", Carrier::Raw, &mut command)
+}
+
+/// One session, and `work` in it.
+fn session<T>(
+    runtime: &Runtime,
+    peer: &Peer,
+    wire: Wire,
+    work: impl AsyncFnOnce(Forward) -> Result<T>,
+) -> Result<T> {
+    pin(LOAD_CORE);
+    runtime.block_on(async {
+        let socket = TcpStream::connect(peer.address).await?;
+        socket.set_nodelay(true)?;
+        let attempt = if wire == Wire::Tunnel { client::tunnel() } else { client::spdy() };
+        let endpoint = format!("http://{}/api/v1/namespaces/default/pods/host/portforward", peer.address);
+        let mut request = attempt.request(&endpoint.parse()?)?;
+        let token = HeaderValue::from_str(&format!("Bearer {TOKEN}"))?;
+        request.headers_mut().insert("authorization", token);
+        let (forward, driver) = attempt.connect(socket, request).await?;
+        let held = forward.clone();
+        let mut driver = std::pin::pin!(driver);
+        let result = tokio::select! {
+            done = tokio::time::timeout(STUCK, work(forward)) => done.context("no end in sight")?,
+            end = &mut driver => bail!("the session ended: {end}"),
+        };
+        held.shutdown();
+        drop(held);
+        let _ = tokio::time::timeout(Duration::from_secs(5), driver).await;
+        result
+    })
+}
+
+fn order(verb: u8, bytes: u64) -> Bytes {
+    let mut order = vec![verb];
+    order.extend(bytes.to_be_bytes());
+    order.into()
+}
+
+async fn transfer(forward: &Forward, port: u16, verb: u8, amount: u64) -> Result<()> {
+    let mut stream = forward.connect(port).await?.stream;
+    stream.send(order(verb, amount)).await?;
+    let mut have = 0;
+    if verb == b'd' {
+        while have < amount {
+            have += stream.chunk().await?.context("the port ended early")?.len() as u64;
+        }
+        ensure!(have == amount, "{have} bytes came of {amount}");
+    } else {
+        let block = Bytes::from(vec![0; 32 << 10]);
+        while have < amount {
+            stream.send(block.clone()).await?;
+            have += block.len() as u64;
+        }
+        stream.chunk().await?.context("the port has taken less than all")?;
+    }
+    Ok(())
+}
+
+async fn connect(forward: &Forward, port: u16, count: usize) -> Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
+        let mut stream = forward.connect(port).await?.stream;
+        stream.send(order(b'c', 0)).await?;
+        stream.chunk().await?.context("no answer")?;
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+        // The end of it belongs to it, but not to the time.
+        stream.close()?;
+        while stream.chunk().await?.is_some() {}
+    }
+    Ok(times)
+}
