@@ -122,6 +122,10 @@ impl Shared {
             // It has waited without a timer until now.
             self.ducts[way].reader.take().into_iter().for_each(Waker::wake);
         }
+        if matches!(self.ducts[way].hold, Some(Hold::Ever(Some(_)))) {
+            // What is given up then fails for both ends, and the one that waits here may be gone.
+            self.ducts[1 - way].reader.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     fn advance(&mut self, way: usize, now: Instant) {

@@ -76,9 +76,12 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
     let mut wrongs = Vec::new();
     let mut hung = false;
     let mut ended = |who: &str, result: Result<Vec<String>, Option<tokio::task::JoinError>>| match result {
-        Ok(more) => wrongs.extend(more),
+        Ok(more) => {
+            hung |= more.iter().any(|what| what.contains("never ended"));
+            wrongs.extend(more);
+        }
         Err(None) => {
-            hung |= who == "the client";
+            hung = true;
             wrongs.push(format!("{who} never ended"));
         }
         Err(Some(error)) => wrongs.push(format!("{who} panicked: {error}")),
@@ -113,9 +116,9 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
     let seen = Seen {
         connections,
         calm: stayed && (record.fired == 0 || is_harmless(plan)),
-        // As for commands: plain SPDY has no answer that a peer owes, so a TLS record that never becomes whole holds a
-        // session until the idle timeout.
-        blind: plan.flips() && (!setting.tls || (script.wire == Wire::Spdy && hung)),
+        // As for commands: SPDY has no answer that a peer owes, so a TLS record that never becomes whole holds a session
+        // until the server's idle timeout; a client of port-forward has none.
+        blind: plan.flips() && (!setting.tls || (!script.channels() && hung)),
         wrongs,
     };
     Run { verdict: judge(&script, &seen), claim, record, bytes }
