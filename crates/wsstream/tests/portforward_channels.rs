@@ -80,6 +80,30 @@ async fn a_session_frame_by_frame() {
     }
 }
 
+/// Channels cannot say that one direction has ended: a target that ends its own takes the upload down with it. That is no
+/// end of the upload, and the target must not see one.
+#[tokio::test]
+async fn an_upload_that_the_targets_end_cuts_off_is_reset() {
+    let (listener, port) = target().await;
+    let (address, mut reports) = forwarding(Routes::loopback(), Options::default()).await;
+    let v4 = "v4.channel.k8s.io";
+    let mut peer = peer(address, &format!("ports={port}"), v4, v4).await;
+    peer.next_message().await;
+    peer.next_message().await;
+    let mut socket = accept(&listener).await;
+    peer.send_binary(b"\x00half of").await;
+    assert_eq!(read_exact(&mut socket, 7).await, b"half of");
+    socket.write_all(b"answer").await.unwrap();
+    socket.shutdown().await.unwrap();
+    peer.expect_binary(b"\x00answer").await;
+    assert_eq!(peer.expect_close(1000).await, "");
+    let error = read_all(&mut socket).await.expect_err("an end in good order");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    peer.close(1000).await;
+    // The answer was whole: no failure.
+    assert_eq!(soon(reports.recv()).await.unwrap().failed, 0);
+}
+
 #[tokio::test]
 async fn a_session_in_base64() {
     let (listener, port) = target().await;

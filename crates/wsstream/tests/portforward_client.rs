@@ -17,6 +17,7 @@ mod forward;
 mod web;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::soon;
 use forward::{forwarding, open, stream_wires, target};
@@ -100,6 +101,51 @@ async fn a_connection_that_fails_is_no_reason_to_try_again() {
         let error = attempt.connect(ours, attempt.request(&endpoint).unwrap()).await.unwrap_err();
         assert!(matches!(error, ConnectError::Http(_)) && !error.is_upgrade_failure(), "{error}");
     }
+}
+
+/// On a slow line an answer stands behind the bytes of other connections: only silence counts.
+#[tokio::test(start_paused = true)]
+async fn an_answer_behind_the_data_of_others_is_waited_for() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(theirs.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
+                      X-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n";
+        theirs.write_all(answer.as_bytes()).await.unwrap();
+        let (connection, driver) = wsstream::spdy::Builder::server().start(theirs);
+        tokio::spawn(driver);
+        let accept = async || connection.accept().await.unwrap();
+        let (_error, mut data) = (accept().await.accept(), accept().await.accept());
+        let (error, waits) = (accept().await, accept().await);
+        for _ in 0..10 {
+            tokio::time::sleep(SECOND * 20).await;
+            data.writer().send("x".into()).await.unwrap();
+        }
+        let _taken = (error.accept(), waits.accept());
+        // The third is never answered.
+        let _unanswered = (accept().await, accept().await);
+        std::future::pending::<()>().await;
+    });
+    let attempt = client::spdy();
+    let endpoint: Uri = format!("http://localhost{PATH}").parse().unwrap();
+    let (session, driver) = attempt.connect(ours, attempt.request(&endpoint).unwrap()).await.unwrap();
+    tokio::spawn(driver);
+    let mut first = session.connect(1).await.unwrap();
+    let reading =
+        tokio::spawn(async move { while first.stream.chunk().await.is_ok_and(|some| some.is_some()) {} });
+    let since = tokio::time::Instant::now();
+    let second = session.connect(2).await.unwrap();
+    assert_eq!(since.elapsed(), SECOND * 200);
+    let since = tokio::time::Instant::now();
+    let refused = session.connect(3).await;
+    assert!(matches!(refused, Err(OpenError::Silent(_))), "{refused:?}");
+    assert_eq!(since.elapsed(), SECOND * 30);
+    drop(second);
+    reading.abort();
 }
 
 /// Streams that a server refuses, or never answers, end the wish for that connection alone.

@@ -15,14 +15,15 @@ use crate::connection::{ChannelReader, ChannelWriter};
 #[cfg(feature = "server")]
 pub(super) fn of_server(reader: ChannelReader, writer: ChannelWriter) -> PortStream {
     let tie = Arc::<Tie>::default();
-    let source = ChannelSource { reader, tie: Some(Arc::clone(&tie)), preamble: Preamble::read() };
+    let source =
+        ChannelSource { reader, tie: Some(Arc::clone(&tie)), preamble: Preamble::read(), cut: false };
     PortStream::new(Source::Channel(source), Target::Channel(ChannelTarget { writer, tie: Some(tie) }))
 }
 
 /// A client's connection to `port`.
 #[cfg(feature = "client")]
 pub(super) fn of_client(port: u16, reader: ChannelReader, writer: ChannelWriter) -> PortStream {
-    let source = ChannelSource { reader, tie: None, preamble: Preamble::expect(port) };
+    let source = ChannelSource { reader, tie: None, preamble: Preamble::expect(port), cut: false };
     PortStream::new(Source::Channel(source), Target::Channel(ChannelTarget { writer, tie: None }))
 }
 
@@ -31,9 +32,15 @@ pub(super) struct ChannelSource {
     reader: ChannelReader,
     tie: Option<Arc<Tie>>,
     preamble: Preamble,
+    /// The end that was read is not the peer's.
+    cut: bool,
 }
 
 impl ChannelSource {
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     pub(super) fn is_server(&self) -> bool {
         self.tie.is_some()
     }
@@ -41,6 +48,7 @@ impl ChannelSource {
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.tie.as_ref().is_some_and(|tie| tie.is_cut(cx)) {
+                self.cut = true;
                 return Poll::Ready(Ok(None));
             }
             let Some(mut chunk) = ready!(self.reader.poll_chunk(cx))? else { return Poll::Ready(Ok(None)) };

@@ -48,7 +48,7 @@ use crate::client::{Accepted, Offer, SpdyAccepted, SpdyOffer};
 use crate::connection;
 use crate::limits::{Limits, SpdyLimits, Timeouts};
 use crate::spdy;
-use crate::transport::Io;
+use crate::transport::{Io, UnsentProbe};
 pub use session::{Connected, ErrorReport, Forward, OpenError};
 
 /// What carries a session.
@@ -126,6 +126,7 @@ pub struct Attempt {
     limits: Limits,
     spdy: SpdyLimits,
     timeouts: Timeouts,
+    probe: Option<UnsentProbe>,
 }
 
 impl Attempt {
@@ -139,7 +140,16 @@ impl Attempt {
         let mut spdy = SpdyLimits::default();
         // Only clients open streams.
         spdy.session.max_streams = 0;
-        Self { wire, ports, spelling: Spelling::ApiServer, offer, limits: Limits::default(), spdy, timeouts }
+        Self {
+            wire,
+            ports,
+            spelling: Spelling::ApiServer,
+            offer,
+            limits: Limits::default(),
+            spdy,
+            timeouts,
+            probe: None,
+        }
     }
 
     /// What it tries.
@@ -173,6 +183,14 @@ impl Attempt {
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
+        self
+    }
+
+    /// How to learn what the kernel has not delivered yet: over SPDY it is the sign of life of a server that answers no
+    /// pings. Plain TCP is asked directly.
+    #[must_use]
+    pub fn unsent_probe(mut self, probe: Option<UnsentProbe>) -> Self {
+        self.probe = probe;
         self
     }
 
@@ -240,7 +258,8 @@ impl Attempt {
         }
         let modes = channel_modes(self.ports.len()).map(wsstream_proto::channel::ChannelMode::mirrored);
         let (connection, driver) = accepted.open(|builder| {
-            builder.channels(modes).limits(self.limits.clone()).timeouts(self.timeouts.clone())
+            let builder = builder.channels(modes).limits(self.limits.clone()).timeouts(self.timeouts.clone());
+            if self.probe.is_some() { builder.unsent_probe(self.probe.clone()) } else { builder }
         });
         let session = Forward::channels(self.wire, connection, &self.ports);
         (session, Driver(Carrier::WebSocket(driver)))
@@ -252,7 +271,8 @@ impl Attempt {
     }
 
     fn prepare(&self, builder: spdy::Builder) -> spdy::Builder {
-        builder.limits(self.spdy.clone()).timeouts(self.timeouts.clone())
+        let builder = builder.limits(self.spdy.clone()).timeouts(self.timeouts.clone());
+        if self.probe.is_some() { builder.unsent_probe(self.probe.clone()) } else { builder }
     }
 }
 

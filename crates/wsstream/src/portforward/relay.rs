@@ -205,6 +205,9 @@ where
             Either::Right(((), _)) => return Err(broken_off()),
         }
     }
+    if reader.is_cut() {
+        return Err(ForwardError::Client(io::ErrorKind::BrokenPipe.into()));
+    }
     match socket.shutdown().await {
         // It has closed already.
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(way.failed(error)),

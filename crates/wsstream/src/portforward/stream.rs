@@ -138,6 +138,13 @@ impl PortReader {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
+    /// Whether the end that was read is only this side's own. A server's channel that has ended its direction reads nothing
+    /// more, because the client cannot be told of the one without the other; it may have had more to say.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(&self.from, Source::Channel(channel) if channel.is_cut())
+    }
+
     /// Tells what becomes of the connection while nobody reads it.
     pub(super) fn fate(&self) -> Fate {
         match &self.from {

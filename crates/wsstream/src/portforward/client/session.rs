@@ -1,5 +1,6 @@
 //! An open session, and the connections in it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use super::Wire;
 use crate::connection::{ChannelReader, Connection};
 use crate::spdy::{self, GoAwayStatus, ReadError, StreamReader};
 
-/// How long a server may take to answer a stream; upstream's client waits as long.
+/// How long a server may be silent that has yet to answer a stream; upstream's client waits as long for the answer. On a slow
+/// line it stands behind the bytes of other connections, so what comes of those begins the wait anew.
 const REPLY: Duration = Duration::from_secs(30);
 
 /// The longest text of an error that is kept, in bytes. The rest is thrown away.
@@ -48,7 +50,7 @@ pub enum OpenError {
     /// The server refused a stream, or the session was lost.
     #[error("the server does not take the connection: {0}")]
     Refused(#[from] ReadError),
-    /// The server said nothing for this long.
+    /// The server did not answer, and said nothing else for this long.
     #[error("the server did not answer within {0:?}")]
     Silent(Duration),
 }
@@ -96,8 +98,17 @@ impl Forward {
             }
             Carrier::Streams { connection, next } => {
                 let request = RequestId::new(next.fetch_add(1, Ordering::Relaxed));
-                let opened = by_streams(connection, port, request);
-                timeout(REPLY, opened).await.map_err(|_| OpenError::Silent(REPLY))?
+                let mut opened = pin!(by_streams(connection, port, request));
+                loop {
+                    let before = connection.stats().received;
+                    match timeout(REPLY, &mut opened).await {
+                        Ok(opened) => return opened,
+                        Err(_) if connection.stats().received == before => {
+                            return Err(OpenError::Silent(REPLY));
+                        }
+                        Err(_) => {}
+                    }
+                }
             }
         }
     }
