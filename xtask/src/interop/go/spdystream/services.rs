@@ -31,8 +31,8 @@ use crate::{
     payload::hex,
 };
 
-/// How the connections of Go's client ended here.
-type Ends = Arc<Mutex<Vec<End>>>;
+/// How each connection of Go's client ended here, and the service it asked for first.
+type Ends = Arc<Mutex<Vec<(String, End)>>>;
 
 /// Go's client asks for our services; then every connection must have ended in good order.
 pub(super) async fn against_client(env: &Env, program: &Path, runner: &mut Runner<'_>) -> Result<()> {
@@ -54,7 +54,7 @@ async fn in_order(ends: &Ends) -> Result<()> {
     let started = Instant::now();
     loop {
         let ends = ends.lock().map_err(|_| anyhow!("poisoned"))?.clone();
-        let bad = ends.iter().find(|end| !matches!(end, End::Closed { status: GoAwayStatus::OK, .. }));
+        let bad = ends.iter().find(|(_, end)| !matches!(end, End::Closed { status: GoAwayStatus::OK, .. }));
         ensure!(bad.is_none(), "one ended by {bad:?}");
         if !ends.is_empty() {
             return Ok(());
@@ -79,13 +79,15 @@ async fn serve_all(listener: TcpListener, ends: Ends) -> std::io::Result<()> {
     }
 }
 
-async fn serve(socket: TcpStream) -> End {
+async fn serve(socket: TcpStream) -> (String, End) {
+    let mut first = None;
     let (connection, driver) = Builder::server().start(socket);
     let ended = Arc::new(AtomicU64::new(0));
     let mut services = JoinSet::new();
     let accept = async {
         while let Some(incoming) = connection.accept().await {
             let service = incoming.headers().text("do").unwrap_or_default().to_owned();
+            first.get_or_insert_with(|| service.clone());
             if service == "refuse" {
                 incoming.reject(ResetStatus::REFUSED_STREAM);
                 continue;
@@ -99,7 +101,7 @@ async fn serve(socket: TcpStream) -> End {
         }
     };
     let (end, ()) = tokio::join!(driver, accept);
-    end
+    (first.unwrap_or_default(), end)
 }
 
 async fn answer(service: &str, stream: Stream, connection: &Connection, ended: &AtomicU64) -> Result<()> {
@@ -130,7 +132,11 @@ async fn answer(service: &str, stream: Stream, connection: &Connection, ended: &
             ended.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        "watched" => writer.write_all(ended.load(Ordering::Relaxed).to_string().as_bytes()).await?,
+        "watched" => {
+            // Left unread, its end would be answered by a reset, which can meet a socket that Go has closed by then.
+            while reader.chunk().await?.is_some() {}
+            writer.write_all(ended.load(Ordering::Relaxed).to_string().as_bytes()).await?;
+        }
         "goaway" => {
             writer.close()?;
             connection.shutdown(GoAwayStatus::OK);
