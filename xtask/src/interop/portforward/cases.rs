@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Client, Kind};
+use super::{Client, Everybody, Kind};
 use crate::{
     interop::client::{SHORT, excerpt, feed, finish, hash},
     payload::Payload,
@@ -282,17 +282,17 @@ async fn idle(client: &Client, pause: Duration) -> Result<()> {
     forwarding.lives().await
 }
 
-async fn all_idle(clients: &[Client], pause: Duration) -> Result<()> {
+async fn all_idle(Everybody(clients): &Everybody, pause: Duration) -> Result<()> {
     let each = clients.iter().map(async |client| idle(client, pause).await.context(client.group.clone()));
     try_join_all(each).await.map(drop)
 }
 
-pub(super) async fn idle_short(clients: &Vec<Client>) -> Result<()> {
-    all_idle(clients, Duration::from_secs(12)).await
+pub(super) async fn idle_short(everybody: &Everybody) -> Result<()> {
+    all_idle(everybody, Duration::from_secs(12)).await
 }
 
-pub(super) async fn idle_long(clients: &Vec<Client>) -> Result<()> {
-    all_idle(clients, Duration::from_secs(120)).await
+pub(super) async fn idle_long(everybody: &Everybody) -> Result<()> {
+    all_idle(everybody, Duration::from_secs(120)).await
 }
 
 pub(super) async fn unknown_pod(client: &Client) -> Result<()> {

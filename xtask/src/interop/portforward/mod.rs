@@ -31,6 +31,11 @@ struct Client {
     kind: Kind,
 }
 
+/// All of them at once.
+struct Everybody(Vec<Client>);
+
+const EVERYBODY: &str = "portforward everybody";
+
 enum Kind {
     Kubectl { kubectl: Kubectl, websockets: bool },
     Own { transport: &'static str, home: PathBuf },
@@ -44,7 +49,8 @@ pub(super) async fn run(env: &Arc<Env>, versions: &[Version], full: bool, runner
         for websockets in [true, false] {
             let carrier = if websockets { "tunnel" } else { "SPDY" };
             let group = format!("portforward kubectl {} {carrier}", version.name);
-            if (websockets && !version.tunnel) || !runner.wants_group("portforward") {
+            let wanted = runner.wants_group(&group) || runner.wants_group(EVERYBODY);
+            if (websockets && !version.tunnel) || !wanted {
                 continue;
             }
             let started = Instant::now();
@@ -77,7 +83,7 @@ pub(super) async fn run(env: &Arc<Env>, versions: &[Version], full: bool, runner
     } else {
         Case::new("12 seconds idle, then data", cases::idle_short)
     };
-    runner.group("portforward everybody", &all, vec![case]).await;
+    runner.group(EVERYBODY, &Everybody(all), vec![case]).await;
 }
 
 fn table(sizes: Sizes, half_closes: bool) -> Vec<Case<Client>> {
