@@ -45,8 +45,8 @@ pub struct Timeouts {
     /// cannot answer a ping either; then its kernel has to be silent for this long, which
     /// [`UnsentProbe::silence`](crate::transport::UnsentProbe::silence) tells. Without a probe TCP decides.
     pub dead_peer: Option<Duration>,
-    /// End the connection when no data went either way for this long; pings do not count. Default 4 hours, as the
-    /// kubelet's `--streaming-connection-idle-timeout`.
+    /// End the connection when no data went either way for this long; pings do not count. Exec and attach sessions that
+    /// are served end with a failure status. Default 4 hours, as the kubelet's `--streaming-connection-idle-timeout`.
     pub idle: Option<Duration>,
     /// Give up when the wire took nothing of what waits for this long; each byte taken starts it afresh. Default
     /// `None`: a slow reader is never cut.

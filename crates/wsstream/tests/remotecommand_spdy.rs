@@ -362,6 +362,45 @@ async fn a_session_is_complete_only_with_a_status_and_the_end_of_each_output() {
     }
 }
 
+/// Stock clients take a session without a status for a success: one that nobody uses ends with a failure, on every wire.
+#[tokio::test]
+async fn an_idle_session_is_a_failure_and_no_silent_end() {
+    let mut options = Options::default();
+    options.timeouts.idle = Some(Duration::from_millis(400));
+    let told = |_: Request, mut streams: Streams| async move {
+        streams.stdout.as_mut().unwrap().send("begin".into()).await.map_err(Failure::internal)?;
+        let end = streams.disconnect.wait().await;
+        assert!(end.to_string().contains("no data for") && !end.is_closed(), "{end}");
+        // Its last words still arrive.
+        streams.stdout.as_mut().unwrap().send(" end".into()).await.map_err(Failure::internal)?;
+        Ok(ExitCode(0))
+    };
+    let (address, mut reports) = exec_server_with(options, told).await;
+    let request = || exec(Request::command(["x"]).stdin(true).stdout(true));
+    let mut processes = Vec::new();
+    for protocol in SPDY_REMOTECOMMAND {
+        processes.push(start(address, request().spdy_protocols([protocol.clone()])).await.unwrap());
+    }
+    for protocol in wsstream::proto::subprotocol::REMOTECOMMAND {
+        let start = request().protocols([protocol.clone()]);
+        let endpoint = format!("http://{address}/exec").parse().unwrap();
+        let connecting =
+            start.connect(TcpStream::connect(address).await.unwrap(), start.request(&endpoint).unwrap());
+        processes.push(soon(connecting).await.unwrap());
+    }
+    for mut process in processes {
+        let name = process.subprotocol().name().to_owned();
+        // Held open, so that nothing ends but by the clock.
+        let _stdin = process.stdin.take();
+        let done = soon(process.output()).await;
+        assert_eq!(done.stdout, "begin end", "{name}");
+        let text = message(&done.outcome);
+        assert!(text.ends_with("the session was idle for 400ms"), "{name}: {text}");
+        let report = soon(reports.recv()).await.unwrap();
+        assert!(report.delivered() && report.result.as_ref().unwrap().is_err(), "{name}: {report}");
+    }
+}
+
 /// A status, and an output that its server has forgotten to end: two minutes of nothing are enough, and it is no success.
 #[tokio::test(start_paused = true)]
 async fn an_output_that_never_ends_is_not_waited_for_without_bound() {

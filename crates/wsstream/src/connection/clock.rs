@@ -106,6 +106,11 @@ impl Clock {
         self.closing = now;
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn last_data(&self) -> Instant {
+        self.data
+    }
+
     pub(super) fn on_pinged(&mut self, now: Instant) {
         self.pinged = now;
     }

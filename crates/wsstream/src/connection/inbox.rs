@@ -65,6 +65,13 @@ impl Inbox {
         Some(data)
     }
 
+    /// The beginning of what waits, which goes on waiting; at most `limit` bytes.
+    #[cfg(feature = "client")]
+    pub(crate) fn peek(&self, limit: usize) -> Vec<u8> {
+        let pieces = self.whole.iter().map(|piece| &piece[..]).chain([&self.tail[..]]);
+        pieces.flatten().copied().take(limit).collect()
+    }
+
     /// How many bytes wait.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -92,6 +99,8 @@ mod tests {
         inbox.push(large);
         inbox.push(BytesMut::from(&b"c"[..]));
         assert_eq!(inbox.len, READ_SIZE + 3);
+        #[cfg(feature = "client")]
+        assert_eq!((inbox.peek(4), inbox.peek(usize::MAX).len()), (b"abLL".to_vec(), READ_SIZE + 3));
         assert_eq!(inbox.pop().unwrap(), "ab");
         assert_eq!(inbox.pop().unwrap().as_ptr(), at, "not copied");
         assert_eq!(inbox.pop().unwrap(), "c");

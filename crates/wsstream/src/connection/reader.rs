@@ -82,6 +82,13 @@ impl ChannelReader {
         }
         self.handle.shared.lock().poll_chunk(usize::from(self.channel.0), cx)
     }
+
+    /// A look at another channel of the connection without reading it: how many of its bytes were read or thrown away, and
+    /// at most `limit` of those that wait behind them.
+    #[cfg(feature = "client")]
+    pub(crate) fn glimpse(&self, other: ChannelId, limit: usize) -> (u64, Vec<u8>) {
+        self.handle.shared.lock().glimpse(usize::from(other.0), limit)
+    }
 }
 
 impl AsyncRead for ChannelReader {

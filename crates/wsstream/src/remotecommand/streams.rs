@@ -6,10 +6,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wsstream_proto::terminal_size::{Decoder, TerminalSize};
 
 use super::SessionEnd;
@@ -116,19 +117,33 @@ impl Drop for Output {
     }
 }
 
-/// Tells when the client has closed the connection or the connection is lost.
+/// Tells when the client has closed the connection, the connection is lost, or the session was idle for too long.
 #[derive(Debug, Clone)]
-pub struct Disconnect(Gone);
+pub struct Disconnect {
+    gone: Gone,
+    idle: watch::Receiver<Option<Duration>>,
+}
 
 impl Disconnect {
-    pub(super) fn new(disconnect: Gone) -> Self {
-        Self(disconnect)
+    pub(super) fn new(gone: Gone, idle: watch::Receiver<Option<Duration>>) -> Self {
+        Self { gone, idle }
     }
 
     /// Waits for it. A client that has closed in good order may still take output and the status. Cancel-safe;
     /// resolves at once afterwards.
     pub async fn wait(&self) -> SessionEnd {
-        self.0.wait().await
+        let mut idle = self.idle.clone();
+        let idle = async {
+            match idle.wait_for(Option::is_some).await.ok().and_then(|after| *after) {
+                Some(after) => self.gone.idle(after),
+                // The session is over, and was never idle for too long.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            end = self.gone.wait() => end,
+            end = idle => end,
+        }
     }
 }
 

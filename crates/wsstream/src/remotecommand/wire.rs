@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+#[cfg(feature = "server")]
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -222,6 +224,14 @@ impl Gone {
         match self {
             Self::WebSocket(gone) => SessionEnd::WebSocket(gone.wait().await),
             Self::Spdy(gone) => SessionEnd::Spdy(gone.wait().await),
+        }
+    }
+
+    /// What a handler is told when the session has been idle for too long.
+    pub(super) fn idle(&self, after: Duration) -> SessionEnd {
+        match self {
+            Self::WebSocket(_) => SessionEnd::WebSocket(connection::End::Lost(connection::Loss::Idle(after))),
+            Self::Spdy(_) => SessionEnd::Spdy(spdy::End::Lost(spdy::Loss::Idle(after))),
         }
     }
 }

@@ -112,6 +112,11 @@ impl Clock {
         self.data = now;
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn last_data(&self) -> Instant {
+        self.data
+    }
+
     pub(super) fn on_pinged(&mut self, now: Instant) {
         self.pinged = now;
     }

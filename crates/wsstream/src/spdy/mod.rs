@@ -302,6 +302,12 @@ impl Connection {
         Disconnect(Arc::clone(&self.handle.shared))
     }
 
+    /// When data last went either way; at first, when the connection began.
+    #[cfg(feature = "server")]
+    pub(crate) fn last_data(&self) -> tokio::time::Instant {
+        self.handle.shared.lock().last_data()
+    }
+
     /// What went over the connection so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

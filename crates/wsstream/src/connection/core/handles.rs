@@ -45,6 +45,13 @@ impl Core {
         }
     }
 
+    /// How many bytes of a channel were read or thrown away, and the beginning of those that wait.
+    #[cfg(feature = "client")]
+    pub(in crate::connection) fn glimpse(&self, channel: usize, limit: usize) -> (u64, Vec<u8>) {
+        let inbox = self.inboxes.get(channel);
+        inbox.map(|inbox| (inbox.received - inbox.len() as u64, inbox.peek(limit))).unwrap_or_default()
+    }
+
     pub(in crate::connection) fn poll_send(
         &mut self,
         channel: ChannelId,
@@ -251,6 +258,11 @@ impl Core {
         self.end_waiters.retain(|waker| !waker.will_wake(cx.waker()));
         self.end_waiters.push_back(cx.waker().clone());
         Poll::Pending
+    }
+
+    #[cfg(feature = "server")]
+    pub(in crate::connection) fn last_data(&self) -> Instant {
+        self.clock.last_data()
     }
 
     pub(in crate::connection) fn stats(&self) -> Stats {

@@ -17,7 +17,7 @@ use wsstream_proto::status::ExitCode;
 use wsstream_proto::stream_type::{STREAM_TYPE, StreamType};
 use wsstream_proto::subprotocol::Subprotocol;
 
-use super::session::{handle, status_message};
+use super::session::{IdleClock, handle, status_message};
 use super::{Options, Report};
 use crate::remotecommand::streams::ResizePump;
 use crate::remotecommand::wire::{Counts, Gone, WireReader, WireWriter};
@@ -31,7 +31,8 @@ where
     F: Future<Output = Result<ExitCode, Failure>>,
 {
     let mut report = Report::new(upgrade.protocol().clone());
-    let Options { spdy, timeouts, unsent_probe, stream_creation, .. } = options;
+    let Options { spdy, mut timeouts, unsent_probe, stream_creation, .. } = options;
+    let idle = IdleClock::take(&mut timeouts);
     let opened = upgrade.open(|builder| {
         let builder = builder.limits(spdy).timeouts(timeouts);
         match unsent_probe {
@@ -62,8 +63,10 @@ where
             connection.shutdown(GoAwayStatus::PROTOCOL_ERROR);
             return None;
         };
-        let (streams, status) = opened.into_streams(&connection, &counts, &mut sizes);
-        let result = handle(request, streams, sizes.as_mut(), call).await;
+        let disconnect = Disconnect::new(Gone::Spdy(connection.disconnect()), idle.watch());
+        let (streams, status) = opened.into_streams(disconnect, &counts, &mut sizes);
+        let handler = handle(request, streams, sizes.as_mut(), call);
+        let result = idle.beside(|| connection.last_data(), handler).await;
         finish(&connection, status, &subprotocol, &result).await;
         Some(result)
     };
@@ -127,11 +130,11 @@ impl Opened {
     /// The handler's side of them, and the writer of the error stream.
     fn into_streams(
         mut self,
-        connection: &Connection,
+        disconnect: Disconnect,
         counts: &Counts,
         sizes: &mut Option<ResizePump>,
     ) -> (Streams, Option<StreamWriter>) {
-        let mut streams = Streams::new(Disconnect::new(Gone::Spdy(connection.disconnect())));
+        let mut streams = Streams::new(disconnect);
         let reader = |opened: &mut Self, kind| {
             let (reader, writer) = opened.take(kind)?.split();
             counts.keep_silent(writer);
@@ -171,7 +174,7 @@ async fn finish(
             Ok(()) => {}
             Err(error) => {
                 debug!(%error, "the status could not be sent");
-                // Before v4 silence is success: the goodbye must not be a good one.
+                // To stock clients silence is success; ours looks at the goodbye, which must not be a good one.
                 goodbye = GoAwayStatus::INTERNAL_ERROR;
             }
         }

@@ -11,7 +11,7 @@ use wsstream_proto::status::ExitCode;
 use wsstream_proto::subprotocol::Subprotocol;
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
-use super::session::{handle, status_message};
+use super::session::{IdleClock, handle, status_message};
 use super::{Options, Report};
 use crate::connection::{Connection, Driver};
 use crate::remotecommand::streams::ResizePump;
@@ -38,27 +38,35 @@ where
     F: Future<Output = Result<ExitCode, Failure>>,
 {
     let mut report = Report::new(upgrade.subprotocol().clone());
+    let Options { limits, mut timeouts, unsent_probe, .. } = options;
+    let idle = IdleClock::take(&mut timeouts);
     let opened = upgrade.open(|builder| {
-        let builder = builder.channels(channels(&request)).limits(options.limits).timeouts(options.timeouts);
-        match options.unsent_probe {
+        let builder = builder.channels(channels(&request)).limits(limits).timeouts(timeouts);
+        match unsent_probe {
             Some(probe) => builder.unsent_probe(Some(probe)),
             None => builder,
         }
     });
     match opened.await {
-        Ok((connection, driver)) => session(connection, driver, request, call, &mut report).await,
+        Ok((connection, driver)) => session(connection, driver, request, call, &idle, &mut report).await,
         Err(error) => debug!(%error, "the client left before the session began"),
     }
     report
 }
 
 /// The session on an open connection.
-async fn session<C, F>(connection: Connection, driver: Driver, request: Request, call: C, report: &mut Report)
-where
+async fn session<C, F>(
+    connection: Connection,
+    driver: Driver,
+    request: Request,
+    call: C,
+    idle: &IdleClock,
+    report: &mut Report,
+) where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
-    let mut streams = Streams::new(Disconnect::new(Gone::WebSocket(connection.disconnect())));
+    let mut streams = Streams::new(Disconnect::new(Gone::WebSocket(connection.disconnect()), idle.watch()));
     let reader =
         |on: bool, channel| on.then(|| connection.reader(channel)).flatten().map(WireReader::Channel);
     let writer = |on: bool, channel| {
@@ -78,7 +86,8 @@ where
     let subprotocol = report.subprotocol.clone();
     let conversation = async {
         ready(&connection, &request).await;
-        let result = handle(request, streams, sizes.as_mut(), call).await;
+        let handler = handle(request, streams, sizes.as_mut(), call);
+        let result = idle.beside(|| connection.last_data(), handler).await;
         finish(&connection, &subprotocol, &result).await;
         result
     };

@@ -388,6 +388,11 @@ impl Core {
         Poll::Pending
     }
 
+    #[cfg(feature = "server")]
+    pub(in crate::spdy) fn last_data(&self) -> Instant {
+        self.clock.last_data()
+    }
+
     pub(in crate::spdy) fn stats(&self) -> Stats {
         let (totals, counts) = (&self.totals, self.session.counts());
         Stats {
