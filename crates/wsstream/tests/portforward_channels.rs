@@ -253,6 +253,82 @@ async fn our_client_is_told_which_port_failed() {
     assert_eq!(soon(good.report.wait()).await, None);
 }
 
+/// An abort of the target must not become an end in good order on the way. Of the session's end most clients see only the
+/// code.
+#[tokio::test]
+async fn an_abort_of_the_target_is_no_end_over_channels() {
+    let (listener, port) = target().await;
+    let (address, mut reports) = forwarding(Routes::loopback(), Options::default()).await;
+    let v4 = "v4.channel.k8s.io";
+    let mut peer = peer(address, &format!("ports={port}"), v4, v4).await;
+    let mut socket = accept(&listener).await;
+    socket.write_all(b"half of").await.unwrap();
+    peer.expect_binary(&with_port(0, port)).await;
+    peer.expect_binary(&with_port(1, port)).await;
+    peer.expect_binary(b"\x00half of").await;
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    let Message::Binary(cause) = peer.next_message().await else { panic!("no cause") };
+    assert!(cause.starts_with(b"\x01error forwarding port"), "{cause:?}");
+    assert_eq!(peer.expect_close(1011).await, "the connection to the port failed");
+    peer.close(1011).await;
+    assert_eq!(soon(reports.recv()).await.unwrap().failed, 1);
+    for encoding in [Encoding::Binary, Encoding::Base64] {
+        let session = open(address, client::channels([port], encoding)).await;
+        let mut connected = session.forward.connect(port).await.unwrap();
+        let mut socket = accept(&listener).await;
+        socket.write_all(b"half of").await.unwrap();
+        assert_eq!(read_exact(&mut connected.stream, 7).await, b"half of");
+        socket.set_zero_linger().unwrap();
+        drop(socket);
+        read_all(&mut connected.stream).await.expect_err("an end in good order");
+        let text = soon(connected.report.wait()).await.unwrap();
+        assert!(text.starts_with("error forwarding port"), "{text}");
+    }
+}
+
+/// Upstream's server ends with Close 1000 whatever became of the connections: what it says on the error channel counts,
+/// whether or not somebody has read it there.
+#[tokio::test]
+async fn an_error_text_before_a_close_in_good_order_is_no_end() {
+    for (said, read_first, expected) in [
+        (&b"\x01cause"[..], false, Some("cause")),
+        (b"\x01cause", true, Some("the server says on the error channel that it failed")),
+        (b"\x01", false, None),
+    ] {
+        let address = web::serve(move |mut request| {
+            let upgrade = Upgraded::accept(&mut request, PORTFORWARD_WEBSOCKET).unwrap();
+            let response = upgrade.response();
+            tokio::spawn(async move {
+                let mut peer = Peer::server(TokioIo::new(upgrade.into_stream().await.unwrap()));
+                peer.send_binary(&with_port(0, 80)).await;
+                peer.send_binary(&with_port(1, 80)).await;
+                peer.send_binary(b"\x00half of").await;
+                peer.send_binary(said).await;
+                peer.close(1000).await;
+                peer.try_next_message().await
+            });
+            web::switching(response)
+        })
+        .await;
+        let session = open(address, client::channels([80], Encoding::Binary)).await;
+        let mut connected = session.forward.connect(80).await.unwrap();
+        if read_first {
+            assert_eq!(soon(connected.report.wait()).await.unwrap(), "cause");
+        }
+        assert_eq!(read_exact(&mut connected.stream, 7).await, b"half of");
+        match expected {
+            None => assert_eq!(read_all(&mut connected.stream).await.unwrap(), b""),
+            Some(text) => {
+                let error = read_all(&mut connected.stream).await.expect_err("an end in good order");
+                assert_eq!(error.to_string(), text);
+                let report = soon(connected.report.wait()).await;
+                assert_eq!(report.as_deref(), (!read_first).then_some("cause"));
+            }
+        }
+    }
+}
+
 /// A server that answers for another port is not believed.
 #[tokio::test]
 async fn our_client_checks_the_port_that_comes_first() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
+use wsstream_proto::channel::ChannelId;
 use wsstream_proto::portforward::preamble;
 
 use super::PortStream;
@@ -15,15 +16,21 @@ use crate::connection::{ChannelReader, ChannelWriter};
 #[cfg(feature = "server")]
 pub(super) fn of_server(reader: ChannelReader, writer: ChannelWriter) -> PortStream {
     let tie = Arc::<Tie>::default();
-    let source =
-        ChannelSource { reader, tie: Some(Arc::clone(&tie)), preamble: Preamble::read(), cut: false };
+    let source = ChannelSource {
+        reader,
+        tie: Some(Arc::clone(&tie)),
+        preamble: Preamble::read(),
+        errors: None,
+        cut: false,
+    };
     PortStream::new(Source::Channel(source), Target::Channel(ChannelTarget { writer, tie: Some(tie) }))
 }
 
 /// A client's connection to `port`.
 #[cfg(feature = "client")]
 pub(super) fn of_client(port: u16, reader: ChannelReader, writer: ChannelWriter) -> PortStream {
-    let source = ChannelSource { reader, tie: None, preamble: Preamble::expect(port), cut: false };
+    let errors = reader.channel().0.checked_add(1).map(ChannelId);
+    let source = ChannelSource { reader, tie: None, preamble: Preamble::expect(port), errors, cut: false };
     PortStream::new(Source::Channel(source), Target::Channel(ChannelTarget { writer, tie: None }))
 }
 
@@ -32,6 +39,8 @@ pub(super) struct ChannelSource {
     reader: ChannelReader,
     tie: Option<Arc<Tie>>,
     preamble: Preamble,
+    /// A client's: where the server says that the connection failed. What comes there is read elsewhere.
+    errors: Option<ChannelId>,
     /// The end that was read is not the peer's.
     cut: bool,
 }
@@ -51,7 +60,9 @@ impl ChannelSource {
                 self.cut = true;
                 return Poll::Ready(Ok(None));
             }
-            let Some(mut chunk) = ready!(self.reader.poll_chunk(cx))? else { return Poll::Ready(Ok(None)) };
+            let Some(mut chunk) = ready!(self.reader.poll_chunk(cx))? else {
+                return Poll::Ready(self.failure().map_or(Ok(None), Err));
+            };
             self.preamble.take(&mut chunk)?;
             if !chunk.is_empty() {
                 return Poll::Ready(Ok(Some(chunk)));
@@ -59,6 +70,39 @@ impl ChannelSource {
         }
     }
 }
+
+#[cfg(not(feature = "client"))]
+impl ChannelSource {
+    fn failure(&self) -> Option<io::Error> {
+        None
+    }
+}
+
+#[cfg(feature = "client")]
+impl ChannelSource {
+    /// What makes of the end of the session no end of this connection. Upstream's server ends with Close 1000 also when the
+    /// last connection failed, and what it says on the error channel before is the only sign.
+    fn failure(&self) -> Option<io::Error> {
+        let (gone, waiting) = self.reader.glimpse(self.errors?, MAX_REASON);
+        let preamble = preamble(self.preamble.port).len();
+        let unread = preamble.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
+        let text = waiting.get(unread..).unwrap_or_default();
+        if gone <= preamble as u64 && text.is_empty() {
+            return None;
+        }
+        // It may have been read already, by whom it is meant for.
+        let text = String::from_utf8_lossy(text);
+        let text = match text.trim() {
+            "" => "the server says on the error channel that it failed",
+            text => text,
+        };
+        Some(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+    }
+}
+
+/// How much of the server's text an error has, in bytes; the report has all of it.
+#[cfg(feature = "client")]
+const MAX_REASON: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct ChannelTarget {

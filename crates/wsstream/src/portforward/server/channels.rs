@@ -38,23 +38,35 @@ pub(super) async fn serve<F: PortForwarder>(
         }
     };
     let conversation = async {
-        run(&connection, ports, forwarder, report).await;
-        // When all have ended, so has the session: behind everything that was sent.
-        connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
+        let last = run(&connection, ports, forwarder, report).await;
+        // When all have ended, so has the session: behind everything that was sent. Its end is that of the data of the last
+        // connection, for most clients the only one.
+        connection.shutdown(&match last {
+            Ok(()) => CloseReason::code(CloseCode::NORMAL),
+            Err(_) => CloseReason::new(CloseCode::INTERNAL, "the connection to the port failed"),
+        });
     };
     let (end, ()) = join(driver, conversation).await;
     report.end = Some(SessionEnd::WebSocket(end));
 }
 
-/// All connections until the last one has ended, or the client is lost and they have had their time to notice.
-async fn run<F: PortForwarder>(connection: &Connection, ports: &[u16], forwarder: &F, report: &mut Report) {
+/// All connections until the last one has ended, or the client is lost and they have had their time to notice. How the last
+/// one has ended.
+async fn run<F: PortForwarder>(
+    connection: &Connection,
+    ports: &[u16],
+    forwarder: &F,
+    report: &mut Report,
+) -> Forwarded {
     let mut running = FuturesUnordered::new();
+    let mut last = Ok(());
     for (index, port) in ports.iter().enumerate() {
         running.push(port_of(connection, index, *port, forwarder));
     }
     let all = async {
         while let Some(done) = running.next().await {
             report.count(&done);
+            last = done;
         }
     };
     let gone = async {
@@ -65,6 +77,7 @@ async fn run<F: PortForwarder>(connection: &Connection, ports: &[u16], forwarder
         () = all => {}
         () = gone => {}
     }
+    last
 }
 
 /// One port: what it says first, its connection, and why that failed if it did.
