@@ -83,8 +83,8 @@ fn rapid_resets_end_the_session() {
         }
         assert_eq!(end.session.open_streams(), 0);
     };
-    assert_eq!((violation, opened), (Violation::Flood(Flood::Resets), 1001));
-    assert_eq!(end.session.counts().rapid_resets, 1001);
+    assert_eq!((violation, opened), (Violation::Flood(Flood::Resets), 10_001));
+    assert_eq!(end.session.counts().rapid_resets, 10_001);
     assert_eq!(end.sent(), [Sent::GoAway(2001, 1)]);
 }
 
@@ -158,10 +158,6 @@ fn useless_frames_end_the_session_in_the_end() {
         assert_eq!(end.bytes(&frame), Err(Violation::Flood(Flood::Useless)), "{name}");
         assert_eq!(end.sent(), [Sent::GoAway(1, 1)], "{name}");
     }
-    let mut end = server();
-    let empty: Result<(), Violation> = (0..20_000).try_for_each(|_| end.session.empty_message());
-    assert_eq!(empty, Err(Violation::Flood(Flood::Useless)));
-    assert_eq!(end.bytes(&ping(1)), Err(Violation::Flood(Flood::Useless)));
 }
 
 /// Who asks for answers and does not take them is not read any more, and goes on where it stopped.

@@ -201,9 +201,6 @@ proptest! {
 fn run(session: &mut Session, pieces: &[Vec<u8>]) -> Vec<Event> {
     let (mut input, mut events) = (BytesMut::new(), Vec::<Event>::new());
     for piece in pieces {
-        if piece.is_empty() {
-            session.empty_message().unwrap();
-        }
         input.extend_from_slice(piece);
         while let Some(event) = session.handle_input(&mut input).unwrap() {
             match (events.last_mut(), event) {

@@ -201,6 +201,26 @@ async fn incomplete_pairs_are_bounded_in_number_and_in_time() {
     }
 }
 
+/// A half that its client has reset holds no place, and leads nowhere when the other half comes.
+#[tokio::test]
+async fn a_half_that_was_reset_is_forgotten() {
+    let port = echo().await;
+    let mut options = Options::default();
+    options.max_incomplete = 1;
+    let (address, mut reports) = forwarding(Routes::loopback(), options).await;
+    let connection = connect(address, false).await;
+    let mut gone = half(&connection, "error", port, "0").await;
+    soon(gone.replied()).await.unwrap();
+    gone.writer().reset(ResetStatus::CANCEL);
+    // Streams arrive in order, so the reset has when this one does.
+    let _error = half(&connection, "error", port, "1").await;
+    echoes(&mut half(&connection, "data", port, "1").await, b"room").await;
+    let mut lonely = half(&connection, "data", port, "0").await;
+    soon(lonely.replied()).await.unwrap();
+    let report = finish(connection, &mut reports).await;
+    assert_eq!((report.connections, report.refused_streams, report.incomplete), (1, 0, 2), "{report}");
+}
+
 #[tokio::test]
 async fn connections_are_bounded_in_number() {
     let port = echo().await;

@@ -23,6 +23,7 @@ use forward::{
     accept, closed_port, echo, forwarding, open, read_all, read_exact, stream_wires, target, wires,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use wsstream::portforward::client::{OpenError, Wire};
 use wsstream::portforward::server::{Errors, Options};
@@ -478,6 +479,15 @@ async fn a_server_that_stops_lets_connections_finish() {
         socket.write_all(b"one").await.unwrap();
         assert_eq!(read_exact(&mut stream, 3).await, b"one");
         stop.send(true).unwrap();
+        // Told at once, although another connection runs and would make it wait for that one's bytes.
+        let refused = loop {
+            match tokio::time::timeout(Duration::from_secs(5), session.forward.connect(port)).await.unwrap() {
+                // It was on its way when the server stopped.
+                Ok(_) => tokio::task::yield_now().await,
+                refused => break refused,
+            }
+        };
+        assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
         socket.write_all(b"two").await.unwrap();
         drop(socket);
         assert_eq!(read_all(&mut stream).await.unwrap(), b"two");
@@ -485,7 +495,47 @@ async fn a_server_that_stops_lets_connections_finish() {
         let refused = soon(session.forward.connect(port)).await;
         assert!(matches!(refused, Err(OpenError::Session(_) | OpenError::Refused(_))), "{refused:?}");
         assert!(soon(session.driver).await.unwrap().is_orderly());
-        assert_eq!(soon(reports.recv()).await.unwrap().connections, 1);
+        assert!(soon(reports.recv()).await.unwrap().connections >= 1);
+    }
+}
+
+/// Each is two streams that are opened only to be reset, and no attack.
+#[tokio::test]
+async fn a_thousand_connections_that_are_broken_off_end_no_other() {
+    let port = echo().await;
+    let (address, _reports) = forwarding(Routes::loopback(), Options::default()).await;
+    for attempt in stream_wires() {
+        let session = open(address, attempt).await;
+        let mut stream = session.connect(port).await;
+        for _ in 0..1000 {
+            drop(session.connect(port).await);
+        }
+        stream.send("still here".into()).await.unwrap();
+        assert_eq!(read_exact(&mut stream, 10).await, b"still here");
+        drop(stream);
+        assert!(session.close().await.is_orderly());
+    }
+}
+
+/// A port that neither takes nor refuses: the place of a client that has given up must not stay taken.
+#[tokio::test]
+async fn a_client_that_gives_up_is_not_connected_for() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let full = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(taken) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(full)).await {
+        waiting.push(taken.unwrap());
+    }
+    let routes = Routes::loopback().connect_timeout(Duration::from_secs(3600));
+    let (address, mut reports) = forwarding(routes, Options::default()).await;
+    for attempt in stream_wires() {
+        let session = open(address, attempt).await;
+        drop(session.connect(full.port()).await);
+        assert!(session.close().await.is_orderly());
+        let report = soon(reports.recv()).await.unwrap();
+        assert_eq!((report.connections, report.failed), (1, 0), "{report}");
     }
 }
 

@@ -52,11 +52,12 @@ pub struct Limits {
     pub echoed_pings: u32,
     /// PINGs of the peer in [`RATE_WINDOW`], above which the session ends. Default 10,000.
     pub max_rate_pings: u32,
-    /// Streams that the peer opens and resets before this side has finished them, in [`RATE_WINDOW`]. Default 1000.
-    /// Honest opens are not limited: a thousand a second are legitimate in port-forward.
+    /// Streams that the peer opens and resets before this side has finished them, in [`RATE_WINDOW`]. Default 10,000: a
+    /// forwarded connection that a local client breaks off is two of them, and five hundred of those a second are a load
+    /// test or a browser in a bad mood. Honest opens are not limited at all.
     pub max_rate_resets: u32,
     /// Frames without any use (empty DATA without FIN, SETTINGS, WINDOW_UPDATE, HEADERS, NOOP, unknown types, refused
-    /// SYN_STREAMs, answers to nothing) and empty messages of the tunnel, in [`RATE_WINDOW`]. Default 10,000.
+    /// SYN_STREAMs, answers to nothing), in [`RATE_WINDOW`]. Default 10,000. The tunnel counts its empty messages itself.
     pub max_rate_useless: u32,
 }
 
@@ -73,7 +74,7 @@ impl Default for Limits {
             max_control_queue: 1024,
             echoed_pings: 100,
             max_rate_pings: 10_000,
-            max_rate_resets: 1000,
+            max_rate_resets: 10_000,
             max_rate_useless: 10_000,
         }
     }

@@ -257,16 +257,6 @@ impl Session {
         self.queue.has_said_goodbye()
     }
 
-    /// Counts a message of the WebSocket tunnel that carried nothing, as a useless frame. spdystream sends one with
-    /// each FIN, so they are legal.
-    ///
-    /// # Errors
-    ///
-    /// [`Flood::Useless`](super::Flood::Useless), as from [`handle_input`](Self::handle_input).
-    pub fn empty_message(&mut self) -> Result<(), Violation> {
-        self.useless().inspect_err(|violation| self.fail(violation))
-    }
-
     /// Begins a new [`RATE_WINDOW`](super::limits::RATE_WINDOW).
     pub fn reset_rates(&mut self) {
         self.rates = Rates::default();

@@ -113,12 +113,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (half_closes, ends_with_input) = (stream.half_closes(), stream.ends_with_input());
-    let (mut reader, writer) = stream.split();
+    let (reader, writer) = stream.split();
     let fate = reader.fate();
     let (from, to) = tokio::io::split(socket);
     let down = Way::default();
     {
-        let upload = pin!(upload(&mut reader, &fate, to, up));
+        // It owns the reader: what comes when it has failed goes nowhere, and must not hold other streams up.
+        let upload = pin!(upload(reader, &fate, to, up));
         let download = pin!(download(from, writer, &fate, &down, up));
         match select(upload, download).await {
             Either::Left((Err(error), _)) if error.is_clients() => return Err(error),
@@ -142,7 +143,8 @@ where
                 return Err(error);
             }
             Either::Right((Ok(()), upload)) => match patiently(upload, up, options.half_closed).await {
-                // The client has the whole of the answer: it may drop the rest, and the port may have closed.
+                // The port has given its whole answer, and may have closed. That the other side broke off is still so.
+                Ok(Err(error)) if error.is_clients() => return Err(error),
                 Ok(_) => {}
                 Err(silence) => return Err(ForwardError::Stalled(silence)),
             },
@@ -186,7 +188,7 @@ impl Drop for ResetUnlessWhole<'_> {
 
 /// Stream to socket, and the end of it.
 async fn upload<S>(
-    reader: &mut PortReader,
+    mut reader: PortReader,
     fate: &Fate,
     mut socket: WriteHalf<S>,
     way: &Way,
@@ -487,6 +489,64 @@ mod tests {
         let result = ended.await.unwrap();
         assert!(matches!(result, Err(ForwardError::Target(_))), "{result:?}");
         stream.chunk().await.expect_err("an end in good order");
+    }
+
+    /// To whom relays to a local socket, the stream's end is the answer: broken off it is no whole one, although the local
+    /// side had ended its own direction.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_breaks_off_behind_the_sockets_end_is_an_error() {
+        let (mut stream, mut target, ended) = relaying().await;
+        target.shutdown().await.unwrap();
+        assert_eq!(stream.chunk().await.unwrap(), None);
+        stream.send("half of".into()).await.unwrap();
+        target.read_exact(&mut [0; 7]).await.unwrap();
+        drop(stream);
+        let result = ended.await.unwrap();
+        assert!(result.as_ref().is_err_and(ForwardError::is_clients), "{result:?}");
+    }
+
+    /// A socket that takes nothing any more and has not said all of its own.
+    struct Deaf;
+
+    impl AsyncRead for Deaf {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The session's receive buffer is 4 MiB, and the other connections live behind it.
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_has_failed_holds_nobody_up() {
+        let (mut stream, ended) = relaying_to(Deaf).await;
+        let since = Instant::now();
+        for _ in 0..256 {
+            stream.send(vec![7; 32 << 10].into()).await.unwrap();
+        }
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        drop(stream);
+        assert!(ended.await.unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]

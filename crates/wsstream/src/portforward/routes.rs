@@ -46,6 +46,13 @@ enum Others {
     Hosts(Vec<IpAddr>),
 }
 
+/// A connection to a port.
+enum Socket {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
 /// Leads ports to sockets of this machine, or of another host. A connection that a client breaks off is reset; a unix
 /// socket, which knows no reset, is closed.
 ///
@@ -142,32 +149,42 @@ impl Routes {
 
     async fn lead(&self, port: u16, stream: PortStream) -> Result<(), ForwardError> {
         let options = RelayOptions { half_closed: self.half_closed };
-        match self.routes.get(&port) {
+        let fate = stream.fate();
+        let socket = tokio::select! {
+            socket = self.dial(port) => socket?,
+            // A client that does not wait for the answer is not connected for.
+            () = fate.reset() => return Err(ForwardError::Client(io::ErrorKind::ConnectionReset.into())),
+        };
+        match socket {
+            Socket::Tcp(mut socket) => relay_tcp(stream, &mut socket, &options).await?,
+            // Unix sockets know no reset: an abort looks like an end there.
             #[cfg(unix)]
-            Some(route @ Route::Unix(path)) => {
-                let socket = self.within(tokio::net::UnixStream::connect(path)).await;
-                let socket =
-                    socket.map_err(|error| ForwardError::Connect { target: route.to_string(), error })?;
-                // Unix sockets know no reset: an abort looks like an end there.
-                relay(stream, socket, &options).await?;
-            }
-            Some(Route::Tcp(address)) => {
-                relay_tcp(stream, &mut self.connect(&[*address]).await?, &options).await?;
-            }
-            None => {
-                let hosts = match &self.others {
-                    Others::Hosts(hosts) if self.allows(port) => hosts,
-                    _ => {
-                        return Err(ForwardError::Denied(format!(
-                            "port {port} is not forwarded by this server"
-                        )));
-                    }
-                };
-                let addresses: Vec<_> = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
-                relay_tcp(stream, &mut self.connect(&addresses).await?, &options).await?;
-            }
-        }
+            Socket::Unix(socket) => relay(stream, socket, &options).await?,
+        };
         Ok(())
+    }
+
+    /// Connects to where the port leads.
+    async fn dial(&self, port: u16) -> Result<Socket, ForwardError> {
+        let addresses = match (self.routes.get(&port), &self.others) {
+            #[cfg(unix)]
+            (Some(route @ Route::Unix(path)), _) => {
+                let connecting = self.within(tokio::net::UnixStream::connect(path)).await;
+                return connecting.map(Socket::Unix).map_err(|error| {
+                    let target = route.to_string();
+                    ForwardError::Connect { target, error }
+                });
+            }
+            (Some(Route::Tcp(address)), _) => vec![*address],
+            (None, Others::Hosts(hosts)) if self.allows(port) => {
+                hosts.iter().map(|host| SocketAddr::new(*host, port)).collect()
+            }
+            (None, _) => {
+                let text = format!("port {port} is not forwarded by this server");
+                return Err(ForwardError::Denied(text));
+            }
+        };
+        self.connect(&addresses).await.map(Socket::Tcp)
     }
 
     /// The first that takes the connection; else what the first said, which is the one people mean.

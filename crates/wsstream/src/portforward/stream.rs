@@ -63,6 +63,12 @@ impl PortStream {
         matches!(self.reader.from, Source::Stream(_))
     }
 
+    /// Tells what becomes of the connection while nobody reads it.
+    #[cfg(feature = "server")]
+    pub(super) fn fate(&self) -> Fate {
+        self.reader.fate()
+    }
+
     /// The peer's end of data was its last word: it takes nothing any more.
     pub(super) fn ends_with_input(&self) -> bool {
         matches!(&self.reader.from, Source::Channel(channel) if channel.is_server())

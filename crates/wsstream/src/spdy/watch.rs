@@ -39,6 +39,12 @@ impl Watch {
         self.shared.lock().finished(self.id)
     }
 
+    /// Whether the stream was reset, or given up by this side.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.shared.lock().is_reset(self.id)
+    }
+
     /// Waits until the stream is reset, or given up by this side; not for the end of the connection, and for ever where
     /// none of it happens. One task can wait at a time. Cancel-safe.
     pub async fn reset(&self) {

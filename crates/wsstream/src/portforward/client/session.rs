@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wsstream_proto::portforward::{Half, RequestId, StreamRequest, channels_of};
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
@@ -20,6 +20,9 @@ use crate::spdy::{self, GoAwayStatus, ReadError, StreamReader};
 /// How long a server may be silent that has yet to answer a stream; upstream's client waits as long for the answer. On a slow
 /// line it stands behind the bytes of other connections, so what comes of those begins the wait anew.
 const REPLY: Duration = Duration::from_secs(30);
+
+/// And in all: as long as two downloads of a few megabytes take on the slowest of lines.
+const REPLY_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// The longest text of an error that is kept, in bytes. The rest is thrown away.
 const MAX_ERROR: usize = 64 << 10;
@@ -50,7 +53,7 @@ pub enum OpenError {
     /// The server refused a stream, or the session was lost.
     #[error("the server does not take the connection: {0}")]
     Refused(#[from] ReadError),
-    /// The server did not answer, and said nothing else for this long.
+    /// The server did not answer for this long, and said nothing else or went on with other connections.
     #[error("the server did not answer within {0:?}")]
     Silent(Duration),
 }
@@ -99,12 +102,16 @@ impl Forward {
             Carrier::Streams { connection, next } => {
                 let request = RequestId::new(next.fetch_add(1, Ordering::Relaxed));
                 let mut opened = pin!(by_streams(connection, port, request));
+                let since = Instant::now();
                 loop {
                     let before = connection.stats().received;
                     match timeout(REPLY, &mut opened).await {
                         Ok(opened) => return opened,
                         Err(_) if connection.stats().received == before => {
                             return Err(OpenError::Silent(REPLY));
+                        }
+                        Err(_) if since.elapsed() >= REPLY_AT_MOST => {
+                            return Err(OpenError::Silent(REPLY_AT_MOST));
                         }
                         Err(_) => {}
                     }

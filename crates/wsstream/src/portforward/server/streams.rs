@@ -15,7 +15,7 @@ use super::super::pair;
 use super::{
     Errors, Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, left_alone, text,
 };
-use crate::spdy::{Connection, Driver, Expecting, GoAwayStatus, Incoming, ResetStatus, Stream};
+use crate::spdy::{Connection, Driver, Expecting, GoAwayStatus, Incoming, ResetStatus, Stream, Watch};
 
 pub(super) async fn serve<F: PortForwarder>(
     connection: Connection,
@@ -72,9 +72,17 @@ async fn run<F: PortForwarder>(
         connection.ended().await;
         left_alone(|| connection.stats().waiting).await;
     };
+    let refusing = async {
+        // A client that wants more is told so at once.
+        while let Some(incoming) = connection.accept().await {
+            incoming.reject(ResetStatus::REFUSED_STREAM);
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = rest => {}
         () = gone => {}
+        () = refusing => {}
     }
 }
 
@@ -115,6 +123,7 @@ struct Incomplete {
     half: Half,
     port: u16,
     stream: Stream,
+    watch: Watch,
     since: Instant,
     /// Reason enough to give a stream up that nobody reads: the other half may wait behind it.
     _expecting: Expecting,
@@ -153,6 +162,7 @@ impl<'a> Pairs<'a> {
                     return None;
                 }
             };
+        self.forget_dead(report);
         match self.waiting.get(&request) {
             Some(first) if first.half == half => {
                 debug!(%request, ?half, "a stream is refused: the pair has one of its kind already");
@@ -171,8 +181,9 @@ impl<'a> Pairs<'a> {
             }
             None => {
                 let (since, expecting) = (Instant::now(), connection.expect_stream());
-                let stream = incoming.accept();
-                let first = Incomplete { half, port, stream, since, _expecting: expecting };
+                let mut stream = incoming.accept();
+                let watch = stream.reader().watch();
+                let first = Incomplete { half, port, stream, watch, since, _expecting: expecting };
                 self.waiting.insert(request, first);
                 None
             }
@@ -187,6 +198,13 @@ impl<'a> Pairs<'a> {
                 Some(Pair { port, request, data, error })
             }
         }
+    }
+
+    /// Forgets those that the client has reset: their other half would lead to a port for nobody.
+    fn forget_dead(&mut self, report: &mut Report) {
+        let before = self.waiting.len();
+        self.waiting.retain(|_, first| !first.watch.is_reset());
+        report.incomplete += (before - self.waiting.len()) as u64;
     }
 
     /// When the oldest has waited for long enough.

@@ -153,6 +153,11 @@ impl Core {
         self.slots.get(&id).filter(|slot| slot.reader).map(|slot| slot.inbox.ended)
     }
 
+    /// Whether the stream is over before its time.
+    pub(in crate::spdy) fn is_reset(&self, id: StreamId) -> bool {
+        self.slots.get(&id).is_some_and(|slot| slot.over.is_some())
+    }
+
     /// Ready when the stream is over before its time, whether or not the peer had finished it.
     pub(in crate::spdy) fn poll_reset(&mut self, id: StreamId, cx: &mut Context<'_>) -> Poll<()> {
         match self.slots.get_mut(&id) {
