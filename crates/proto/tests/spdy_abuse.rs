@@ -85,7 +85,7 @@ fn rapid_resets_end_the_session() {
     };
     assert_eq!((violation, opened), (Violation::Flood(Flood::Resets), 10_001));
     assert_eq!(end.session.counts().rapid_resets, 10_001);
-    assert_eq!(end.sent(), [Sent::GoAway(2001, 1)]);
+    assert_eq!(end.sent(), [Sent::GoAway(20_001, 1)]);
 }
 
 /// A thousand connections a second are legitimate, and Go resets each stream that this side has finished first.

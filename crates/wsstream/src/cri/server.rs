@@ -135,8 +135,8 @@ impl<R> Server<R> {
 pub struct Drained {
     /// Sessions that were still running when the time was up, and were ended.
     pub ended: usize,
-    /// Those among them whose clients did not even take that. They see the connection end without a status, which SPDY
-    /// clients of before v4 may take for a success.
+    /// Those among them whose clients did not even take that. They see the connection end without a status, which
+    /// stock clients take for a success over SPDY.
     pub cut: usize,
 }
 
