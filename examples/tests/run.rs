@@ -79,6 +79,33 @@ async fn port_forward_leads_through_both_of_its_ends() {
     }
 }
 
+/// What was not forwarded must not look like an empty answer, and somebody must hear why.
+#[tokio::test]
+async fn port_forward_resets_and_reports_what_it_cannot_connect() {
+    use tokio::io::AsyncReadExt as _;
+    let target = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port().to_string();
+    drop(target);
+    let program = env!("CARGO_BIN_EXE_port_forward");
+    let (_server, url) = start(program, &["serve", "127.0.0.1:0"]).await;
+    // Port 0 is refused before it is tried.
+    for port in [port.as_str(), "0"] {
+        let mut command = TokioCommand::new(program);
+        command.args([&url, port]).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let local =
+            line.strip_prefix("Forwarding from ").unwrap().strip_suffix(&format!(" -> {port}")).unwrap();
+        let mut client = tokio::net::TcpStream::connect(local).await.unwrap();
+        let error = client.read(&mut [0]).await.expect_err("an end in good order");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let said = errors.next_line().await.unwrap().unwrap();
+        assert!(said.starts_with(&format!("a connection to {port} failed: ")), "{said}");
+    }
+}
+
 /// A server whose log ends well or breaks off.
 async fn log(mut request: Request, broken: bool) -> Result<Response, Rejection> {
     let upgrade = Upgrade::accept(&mut request, &[Subprotocol::BINARY])?;

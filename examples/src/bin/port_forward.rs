@@ -31,12 +31,15 @@ async fn forward(endpoint: Uri, remote: u16) -> anyhow::Result<()> {
     println!("Forwarding from {} -> {remote}", listener.local_addr()?);
     let connections = async {
         loop {
-            let (mut socket, _) = listener.accept().await?;
-            let session = session.clone();
+            let ((mut socket, _), session) = (listener.accept().await?, session.clone());
             tokio::spawn(async move {
-                let connection = session.connect(remote).await?;
-                relay_tcp(connection.stream, &mut socket, &RelayOptions::default()).await?;
-                anyhow::Ok(())
+                let forwarded = async {
+                    // Not even an empty answer, which an end in good order would be. `relay_tcp` sees to the rest.
+                    let opened =
+                        session.connect(remote).await.inspect_err(|_| drop(socket.set_zero_linger()))?;
+                    anyhow::Ok(relay_tcp(opened.stream, &mut socket, &RelayOptions::default()).await?)
+                };
+                forwarded.await.inspect_err(|error| eprintln!("a connection to {remote} failed: {error}"))
             });
         }
     };
