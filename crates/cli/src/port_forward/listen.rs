@@ -89,7 +89,8 @@ impl Listeners {
 }
 
 /// Both families, with the same port also where any will do. One that this machine does not have is left out; one where
-/// the port is taken is not, as kubectl has it: `localhost` would lead to somebody else as often as here.
+/// the port is taken is not, unlike kubectl, which fails only when it gets neither: `localhost` would lead to somebody else
+/// as often as here.
 async fn localhost(pair: PortPair) -> Result<Vec<(TcpListener, PortPair)>, Failure> {
     let (four, six) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let mut tries = 0;
@@ -136,7 +137,8 @@ fn cannot(address: SocketAddr, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, parse_address};
+    use super::{Address, Listeners, PortPair, parse_address};
+    use tokio::net::TcpListener;
 
     #[test]
     fn addresses_are_numbers_or_localhost() {
@@ -147,5 +149,17 @@ mod tests {
         for typed in ["", "example.com", "127.0.0.1:80"] {
             parse_address(typed).unwrap_err();
         }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_refused_where_one_family_is_somebody_elses() {
+        let Ok(taken) = TcpListener::bind("[::1]:0").await else {
+            eprintln!("SKIP: there is no IPv6 here");
+            return;
+        };
+        let local = taken.local_addr().unwrap().port();
+        let pair = PortPair { local, remote: 80 };
+        let failure = Listeners::bind(&[Address::Localhost], &[pair]).await.unwrap_err();
+        assert!(failure.to_string().contains(&format!("cannot listen on [::1]:{local}")), "{failure}");
     }
 }

@@ -3,7 +3,7 @@
 use super::ports::PortPair;
 use super::say;
 use super::session::Sessions;
-use crate::notice::{Notices, print_line};
+use crate::notice::{Notices, print_line, quoted};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -20,8 +20,10 @@ pub(super) async fn handle(mut socket: TcpStream, pair: PortPair, sessions: Arc<
     if let Err(why) = forward(&mut socket, pair, &sessions).await {
         if let Some(why) = why {
             print_line(&format!(
-                "wsstream: an error occurred forwarding {} -> {}: {why}",
-                pair.local, pair.remote
+                "wsstream: an error occurred forwarding {} -> {}: {}",
+                pair.local,
+                pair.remote,
+                quoted(&why)
             ));
         }
     }
