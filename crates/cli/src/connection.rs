@@ -6,6 +6,7 @@
 
 use crate::failure::{Failure, chain};
 use crate::kubeconfig::Target;
+use crate::socket::Socket;
 use crate::status::{self, Asked};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -131,6 +132,7 @@ fn build(config: &Config, proxy: Option<&Uri>) -> Result<Client, String> {
     // A key press is a packet.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(CONNECT));
+    let tcp = ServiceExt::<Uri>::map_response(tcp, Socket::new);
     let Some(proxy) = proxy else { return stack(config, tcp) };
     match proxy.scheme_str() {
         Some("http") => stack(config, tunnel(proxy, tcp)?),

@@ -20,6 +20,7 @@ mod remote;
 mod serve;
 mod session;
 mod signals;
+mod socket;
 mod status;
 mod stdin;
 mod terminal;

@@ -20,9 +20,10 @@ use wsstream_proto::status::Status;
 use wsstream_proto::subprotocol::Subprotocol;
 
 use crate::connection::{Builder, Connection, Driver};
-use crate::transport::Io;
+use crate::transport::{Io, UnsentProbe};
 use crate::tunnel::Tunnel;
 use crate::upgrade::{accept_for, is_websocket};
+use crate::upgraded::plain;
 
 pub use spdy::{SpdyAccepted, SpdyOffer};
 
@@ -96,7 +97,8 @@ impl Offer {
         }
     }
 
-    /// Checks the server's answer and takes the upgraded stream out of it.
+    /// Checks the server's answer and takes the upgraded stream out of it, and an [`UnsentProbe`] when the connector has put
+    /// one into the extensions (with hyper-util: by `Connected::extra`).
     ///
     /// # Errors
     ///
@@ -110,8 +112,9 @@ impl Offer {
             return Err(refusal(response).await);
         }
         let subprotocol = self.check(response.headers())?.clone();
+        let probe = response.extensions_mut().remove();
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        Ok(Accepted { subprotocol, upgraded })
+        Ok(Accepted { subprotocol, upgraded, probe })
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<&Subprotocol, ConnectError> {
@@ -206,6 +209,7 @@ where
 pub struct Accepted {
     subprotocol: Subprotocol,
     upgraded: Upgraded,
+    probe: Option<UnsentProbe>,
 }
 
 impl Accepted {
@@ -215,9 +219,12 @@ impl Accepted {
         &self.subprotocol
     }
 
-    /// Opens the connection. `prepare` may set channels, limits and clocks.
+    /// Opens the connection. `prepare` may set channels, limits and clocks; and a probe, where none came with the answer and
+    /// the stream is not plain TCP.
     pub fn open(self, prepare: impl FnOnce(Builder) -> Builder) -> (Connection, Driver) {
-        prepare(Connection::builder(self.subprotocol)).client(TokioIo::new(self.upgraded))
+        let (io, read, probe) = plain(self.upgraded, self.probe);
+        // What `prepare` sets counts for more than what was found.
+        prepare(Connection::builder(self.subprotocol).unsent_probe(probe)).already_read(read).client(io)
     }
 
     /// As [`open`](Self::open), for a SPDY connection through a [`Tunnel`].
@@ -225,6 +232,8 @@ impl Accepted {
         self,
         prepare: impl FnOnce(crate::spdy::Builder) -> crate::spdy::Builder,
     ) -> (crate::spdy::Connection, crate::spdy::Driver) {
-        prepare(crate::spdy::Builder::client()).start(Tunnel::client(TokioIo::new(self.upgraded)))
+        let (io, read, probe) = plain(self.upgraded, self.probe);
+        prepare(crate::spdy::Builder::client().unsent_probe(probe))
+            .start(Tunnel::client(io).already_read(read))
     }
 }

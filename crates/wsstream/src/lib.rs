@@ -38,7 +38,7 @@
 //! - `server` (default): accept an upgrade on a hyper server ([`server`]) and serve commands.
 //! - `axum`: [`Rejection`](upgrade::Rejection) as an axum response.
 //! - `cri`: the streaming server of a container runtime ([`cri`]): URLs with tokens that are good once.
-//! - `net`: [`TcpSocket`](tcp::TcpSocket), which knows what is still unsent; part of `server`.
+//! - `net`: [`TcpSocket`](tcp::TcpSocket), which knows what is still unsent; part of `client` and `server`.
 //!
 //! Without features there is [`connection`] and [`reader`] over any stream whose upgrade is done. TLS, HTTP routing and
 //! authentication are the embedder's: everything here works on `AsyncRead + AsyncWrite`.
@@ -69,6 +69,8 @@ pub mod tcp;
 pub mod transport;
 pub mod tunnel;
 pub mod upgrade;
+#[cfg(any(feature = "client", feature = "server"))]
+mod upgraded;
 
 pub use bytes;
 pub use connection::{Connection, Driver};

@@ -2,19 +2,17 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use wsstream_proto::status::Status;
 use wsstream_proto::subprotocol::Subprotocol;
 
 use crate::connection::{Builder, Connection, Driver};
 use crate::spdy;
-use crate::tcp::TcpSocket;
-use crate::transport::{Io, UnsentProbe};
+use crate::transport::UnsentProbe;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{Handshake, Rejection, SpdyHandshake};
+use crate::upgraded::plain;
 
 /// An accepted upgrade: answer with [`response`](Self::response), then [`open`](Self::open) the connection.
 pub struct Upgrade {
@@ -60,18 +58,11 @@ impl Upgrade {
         prepare: impl FnOnce(Builder) -> Builder,
     ) -> Result<(Connection, Driver), hyper::Error> {
         let Self { handshake, on_upgrade, probe } = self;
-        let upgraded = on_upgrade.await?;
+        // A plain TCP stream, as `axum::serve` has it, needs no probe of its own.
+        let (io, read, probe) = plain(on_upgrade.await?, probe);
         // What `prepare` sets counts for more than what was found.
-        let build = |probe| prepare(Connection::builder(handshake.subprotocol().clone()).unsent_probe(probe));
-        // A plain TCP stream, as `axum::serve` has it, can be asked what is unsent even when nobody gave a probe.
-        Ok(match upgraded.downcast::<TokioIo<tokio::net::TcpStream>>() {
-            Ok(parts) => {
-                let socket = TcpSocket::new(parts.io.into_inner());
-                let probe = probe.unwrap_or_else(|| socket.unsent_probe());
-                build(Some(probe)).already_read(parts.read_buf).server(socket)
-            }
-            Err(upgraded) => build(probe).server(TokioIo::new(upgraded)),
-        })
+        let builder = Connection::builder(handshake.subprotocol().clone()).unsent_probe(probe);
+        Ok(prepare(builder).already_read(read).server(io))
     }
 
     /// As [`open`](Self::open), for a SPDY connection through a [`Tunnel`].
@@ -106,18 +97,6 @@ fn take_upgrade<B>(request: &mut Request<B>) -> Result<(OnUpgrade, Option<Unsent
     }
     let probe = request.extensions_mut().remove::<UnsentProbe>();
     Ok((hyper::upgrade::on(request), probe))
-}
-
-/// A plain TCP stream, as `axum::serve` has it, can be asked what is unsent even when nobody gave a probe.
-fn plain(upgraded: Upgraded, probe: Option<UnsentProbe>) -> (Box<dyn Io>, Bytes, Option<UnsentProbe>) {
-    match upgraded.downcast::<TokioIo<tokio::net::TcpStream>>() {
-        Ok(parts) => {
-            let socket = TcpSocket::new(parts.io.into_inner());
-            let probe = probe.unwrap_or_else(|| socket.unsent_probe());
-            (Box::new(socket), parts.read_buf, Some(probe))
-        }
-        Err(upgraded) => (Box::new(TokioIo::new(upgraded)), Bytes::new(), probe),
-    }
 }
 
 /// An accepted SPDY upgrade: answer with [`response`](Self::response), then [`open`](Self::open) the connection.

@@ -3,13 +3,13 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use wsstream_proto::subprotocol::{SPDY_UPGRADE, STREAM_PROTOCOL_VERSION, Subprotocol};
 
 use super::{ConnectError, exchange, refusal};
 use crate::spdy::{Builder, Connection, Driver};
-use crate::transport::Io;
+use crate::transport::{Io, UnsentProbe};
 use crate::upgrade::{is_spdy, spdy_versions};
+use crate::upgraded::plain;
 
 /// The versions that are offered for SPDY.
 #[derive(Debug, Clone)]
@@ -38,7 +38,8 @@ impl SpdyOffer {
         }
     }
 
-    /// Checks the server's answer and takes the upgraded stream out of it.
+    /// Checks the server's answer and takes the upgraded stream out of it, with a probe as [`Offer::accept`](super::Offer::accept)
+    /// does.
     ///
     /// # Errors
     ///
@@ -52,8 +53,9 @@ impl SpdyOffer {
             return Err(refusal(response).await);
         }
         let protocol = self.check(response.headers())?.clone();
+        let probe = response.extensions_mut().remove();
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        Ok(SpdyAccepted { protocol, upgraded })
+        Ok(SpdyAccepted { protocol, upgraded, probe })
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<&Subprotocol, ConnectError> {
@@ -92,6 +94,7 @@ impl SpdyOffer {
 pub struct SpdyAccepted {
     protocol: Subprotocol,
     upgraded: Upgraded,
+    probe: Option<UnsentProbe>,
 }
 
 impl SpdyAccepted {
@@ -103,6 +106,7 @@ impl SpdyAccepted {
 
     /// Opens the connection. `prepare` may set limits and clocks.
     pub fn open(self, prepare: impl FnOnce(Builder) -> Builder) -> (Connection, Driver) {
-        prepare(Builder::client()).start(TokioIo::new(self.upgraded))
+        let (io, read, probe) = plain(self.upgraded, self.probe);
+        prepare(Builder::client().unsent_probe(probe)).already_read(read).start(io)
     }
 }

@@ -187,7 +187,9 @@ impl Attempt {
     }
 
     /// How to learn what the kernel has not delivered yet: over SPDY it is the sign of life of a server that answers no
-    /// pings. Plain TCP is asked directly.
+    /// pings, and without it one that vanishes is given up by TCP alone, after a quarter of an hour. Plain TCP (tokio's
+    /// `TcpStream`, or [`TcpSocket`](crate::tcp::TcpSocket)) is asked directly; below TLS, give the
+    /// probe of a `TcpSocket`, here or in the extensions of the response ([`Offer::accept`](crate::client::Offer::accept)).
     #[must_use]
     pub fn unsent_probe(mut self, probe: Option<UnsentProbe>) -> Self {
         self.probe = probe;
