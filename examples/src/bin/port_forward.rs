@@ -9,8 +9,7 @@ use wsstream::portforward::server::{PortForward, Rejection};
 use wsstream::portforward::{RelayOptions, Routes, client, relay_tcp};
 
 async fn portforward(mut request: Request) -> Result<Response, Rejection> {
-    // Channels, SPDY, and SPDY in a WebSocket: the request says which.
-    let session = PortForward::accept(&mut request)?;
+    let session = PortForward::accept(&mut request)?; // Channels, SPDY, or both: the request says which.
     let response = session.response().map(Into::into);
     tokio::spawn(session.serve(Routes::loopback()));
     Ok(response)
