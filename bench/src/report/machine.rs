@@ -18,8 +18,7 @@ pub fn machine() -> BTreeMap<String, String> {
     [
         ("processor", format!("{}, {cores} cores", model.map_or("unknown", |(_, name)| name.trim()))),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
-        ("rustc", said("rustc", &["--version"])),
-        ("go", said("go", &["version"])),
+        ("compilers", format!("{}, {}", said("rustc", &["--version"]), said("go", &["version"]))),
     ]
     .map(|(name, text)| (name.to_owned(), text))
     .into()

@@ -43,7 +43,7 @@ fn fill(page: &mut String, name: &str, text: &str) -> Result<()> {
 }
 
 fn machine(results: &Results) -> String {
-    let list = results.machine.iter().map(|(name, text)| format!("{name} {text}"));
+    let list = results.machine.iter().map(|(name, text)| format!("{name}: {text}"));
     format!("{}.\n", list.collect::<Vec<_>>().join("; "))
 }
 

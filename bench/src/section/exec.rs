@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     let count = usize::try_from(context.amount(300, 100))?;
     let mut peers = vec![
         None,
+        Some(Peer::raw(place)?),
         Some(Peer::library(place)?),
         Some(Peer::serve(place, "wsstream serve --no-keeper", &["--insecure-http", "--no-keeper"])?),
         Some(Peer::serve(place, "wsstream serve", &["--insecure-http"])?),
@@ -46,7 +47,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         &["", "server CPU, µs", "above bare", "per second", "p50, µs", "p99, µs", "CPU of its children, µs"],
     )
     .note(
-        "bare is posix_spawn and wait of the same command; the children of `wsstream serve` are the command and, unless \
+        "bare is posix_spawn and wait of the same command, raw the same behind a TCP connection, with a pipe; the children of `wsstream serve` are the command and, unless \
          told otherwise, the keeper beside it",
     );
     let bare = &series[0][0];
@@ -62,8 +63,8 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         table.row(row);
         bars.push((name.to_owned(), cpu.median()));
     }
-    if let Some(go) = above.get(4) {
-        for (at, id) in [(1, "exec-library"), (2, "exec-no-keeper"), (3, "exec-serve")] {
+    if let Some(go) = above.get(5) {
+        for (at, id) in [(2, "exec-library"), (3, "exec-no-keeper"), (4, "exec-serve")] {
             findings.verdict(id, above[at].over(go));
         }
     }

@@ -15,7 +15,7 @@ use super::Context;
 use crate::place::{LOAD_CORE, Place, pin};
 use crate::process::{Peer, TOKEN, Wire as Carrier};
 use crate::report::{Chart, Findings, Table, cell, number};
-use crate::sample::{interleave, quantile};
+use crate::sample::{Series, interleave, quantile};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
@@ -39,6 +39,11 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     .note(
         "Go's tunnel is the API server's, which leads to the streaming server over loopback, as in a cluster",
     );
+    let mut busy = Table::new(
+        "How busy the server's core is meanwhile, %",
+        &["", "library", "wsstream serve", "Go"],
+    )
+    .note("far below 100 the load is what limits the throughput, and the server's CPU is what tells the servers apart");
     let mut opened = Table::new(
         "From asking for a connection to its first byte, p50, µs",
         &["", "library", "wsstream serve", "Go", "library / Go"],
@@ -67,6 +72,18 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
                 at(0, 1),
                 at(1, 1),
                 at(2, 1),
+            ]);
+            let part = |peer: usize| {
+                let all = series.get(peer)?;
+                let parts: Vec<f64> =
+                    all[0].0.iter().zip(&all[1].0).map(|(rate, cpu)| rate / 1024.0 * cpu / 10.0).collect();
+                Some(number(Series(parts).median()))
+            };
+            busy.row([
+                format!("{name}, {label}"),
+                part(0).unwrap_or_default(),
+                part(1).unwrap_or_default(),
+                part(2).unwrap_or_default(),
             ]);
             for (peer, [rate, cpu]) in peers.iter().zip(&series) {
                 findings.keep(format!("{name} {id}, {}, MiB/s", peer.name), rate);
@@ -99,7 +116,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
             findings.verdict(&format!("forward-{name}-connect"), over);
         }
     }
-    findings.tables = vec![moved, opened];
+    findings.tables = vec![moved, busy, opened];
     findings.charts.push(Chart { title: "port-forward: throughput".into(), unit: "MiB/s".into(), bars });
     Ok(findings)
 }
