@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use wsstream::{
     portforward::{
@@ -17,8 +17,9 @@ use wsstream::{
         server::Errors,
     },
     proto::subprotocol::Encoding,
+    remotecommand::{self, ExitCode, Outcome, Request},
 };
-use wsstream_server::{Pod, Pods};
+use wsstream_server::{Pod, Pods, TlsSource};
 
 const HOST: &str = "/api/v1/namespaces/default/pods/host/portforward";
 
@@ -51,6 +52,76 @@ async fn target() -> (TcpListener, u16) {
 async fn read_all(stream: &mut PortStream) -> std::io::Result<Vec<u8>> {
     let mut all = Vec::new();
     soon("the end of a connection", stream.read_to_end(&mut all)).await.map(|_| all)
+}
+
+/// What clients send and nobody reads has one ceiling for all SPDY sessions of a server, commands included.
+#[tokio::test]
+async fn spdy_sessions_stay_inside_one_budget() {
+    const SHARED: usize = 2 << 20;
+    let pods = Pods::new();
+    let routes = Routes::loopback();
+    pods.add(host_pod("host").forward(routes)).unwrap();
+    let server = Running::with(pods, |options| {
+        options.tls = TlsSource::Insecure;
+        options.limits.spdy_shared = SHARED;
+    })
+    .await;
+    let memory = server.api.spdy_memory();
+    assert_eq!(memory.available(), SHARED);
+    let eventually = async |what: &str, done: &dyn Fn(usize) -> bool| {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !done(memory.available()) {
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {} are left", memory.available());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+
+    // A command that reads nothing, until it ends.
+    let folder = tempfile::tempdir().unwrap();
+    let over = folder.path().join("over");
+    let script = format!("until [ -e {} ]; do sleep 0.05; done", over.display());
+    let command = remotecommand::client::exec(Request::command(["sh", "-c", &script]).stdin(true));
+    let endpoint = format!("http://{}/api/v1/namespaces/default/pods/host/exec", server.address);
+    let mut request = command.spdy_request(&endpoint.parse().unwrap()).unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {}", server.token).parse().unwrap());
+    let io = TcpStream::connect(server.address).await.unwrap();
+    let mut process = soon("an upgrade", command.connect_spdy(io, request)).await.unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    let mut flooding = JoinSet::new();
+    flooding.spawn(async move { while stdin.write_all(&[7; 32 << 10]).await.is_ok() {} });
+    let ended = tokio::spawn(async move { process.wait().await });
+    eventually("a command takes its share", &|left| left <= SHARED - (512 << 10)).await;
+
+    // Each of these would take 4 MiB by itself.
+    let (listener, port) = target().await;
+    let mut unread = Vec::new();
+    for _ in 0..6 {
+        let (session, driver) = open(&server, &client::spdy()).await;
+        let mut stream = connect(&session, port).await;
+        unread.push((listener.accept().await.unwrap(), session, driver));
+        flooding.spawn(async move { while stream.write_all(&[7; 32 << 10]).await.is_ok() {} });
+    }
+    eventually("the ceiling is reached", &|left| left < 64 << 10).await;
+
+    // Whoever is read is served all the same.
+    let (session, _driver) = open(&server, &client::tunnel()).await;
+    let mut stream = connect(&session, port).await;
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let sending = tokio::spawn(async move {
+        stream.write_all(&vec![7; 4 << 20]).await.unwrap();
+        stream.close().unwrap();
+        stream
+    });
+    let mut all = Vec::new();
+    soon("an upload", socket.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all.len(), 4 << 20);
+    drop(sending.await.unwrap());
+
+    std::fs::write(&over, "").unwrap();
+    assert_eq!(soon("the end of the command", ended).await.unwrap(), Outcome::Exited(ExitCode(0)));
+    flooding.shutdown().await;
+    drop(unread);
+    eventually("all is given back", &|left| left == SHARED).await;
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ pub struct SpdyLimits {
     pub soft_stream: usize,
     /// Where the bytes above [`soft_stream`](Self::soft_stream) that wait in a connection come from. Share one among the
     /// connections of a server; one that gets nothing from it reads no more until its own readers have taken what
-    /// waits, or others have given something back. Default: one of its own, as large as needed.
+    /// waits, or others have given something back. Default: one of its own, as large as needed, which is no ceiling for a
+    /// server; the ready-made ones share one of [`SPDY_SHARED`].
     pub shared: MemoryBudget,
     /// How long the buffer may be full without anything being read before a stream that is not read is given up, and
     /// only where another stream would get on by it. Default 15 s: longer than a busy disk. `None`: never.
@@ -147,6 +148,11 @@ impl SpdyLimits {
         limits
     }
 }
+
+/// What the sessions of a server may hold in all above [`SpdyLimits::soft_stream`] each, in bytes, unless told otherwise.
+/// Sixteen port-forward sessions that are not read at all fill it; a session that gets nothing of it has 256 KiB of its own
+/// and goes on at the speed of its readers. So a thousand sessions hold 320 MiB at most, and not 4 GiB.
+pub const SPDY_SHARED: usize = 64 << 20;
 
 /// The longest message of a WebSocket tunnel that is made of one write, in bytes: one batch of frames, and little enough
 /// that a pong does not wait long behind it.

@@ -150,6 +150,34 @@ async fn ports_over_v4_channels_are_those_that_were_asked_for() {
     assert_eq!(running.server.runtime().ids(), ["p1"]);
 }
 
+/// What nobody reads has one ceiling for all SPDY sessions, unless somebody gives them others.
+#[tokio::test]
+async fn commands_and_ports_share_a_finite_budget() {
+    let mut budget = None;
+    let running = Running::start(|config| budget = Some(config.forward.spdy.shared.clone())).await;
+    let budget = budget.unwrap();
+    assert_eq!(budget.available(), wsstream::limits::SPDY_SHARED);
+    let asked = ExecRequest { stdin: true, stderr: true, ..exec_of(&["streams"]) };
+    let url = running.server.get_exec(asked).unwrap();
+    let command = exec(Request::command(["x"]).stdin(true).stdout(true));
+    let mut process = start(&url, command, true).await.unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    let flooding = async { while stdin.write_all(&[7; 32 << 10]).await.is_ok() {} };
+    let taken = async {
+        while budget.available() == wsstream::limits::SPDY_SHARED {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(async {
+        tokio::select! {
+            () = taken => {}
+            () = flooding => panic!("the session has ended"),
+            outcome = process.wait() => panic!("the session has ended: {outcome:?}"),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn ports_over_every_wire() {
     let running = Running::start(|_| {}).await;

@@ -30,7 +30,9 @@ use axum::{
     routing::{any, get},
 };
 use std::{fmt, net::SocketAddr, sync::Arc};
-use wsstream::{portforward::server as forward, proto::status::Status, remotecommand::server::Options};
+use wsstream::{
+    MemoryBudget, portforward::server as forward, proto::status::Status, remotecommand::server::Options,
+};
 
 /// The API of a set of pods. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ struct Shared {
     pods: Pods,
     authenticator: Box<dyn Authenticator>,
     sessions: Sessions,
-    /// One for all sessions, because of the memory budget in it.
+    /// One for all sessions, because of the memory budgets in it.
     options: Options,
     /// The same for port-forward.
     forward: forward::Options,
@@ -68,6 +70,8 @@ impl Api {
         options.timeouts.idle = limits.idle;
         let mut forward = forward::Options::default();
         forward.limits = options.limits.clone();
+        options.spdy.shared = MemoryBudget::new(limits.spdy_shared);
+        forward.spdy.shared = options.spdy.shared.clone();
         forward.timeouts = options.timeouts.clone();
         let sessions = Sessions::new(limits);
         let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options, forward };
@@ -82,6 +86,12 @@ impl Api {
     /// The tasks of the running sessions: to wait for them at shutdown.
     pub fn sessions(&self) -> &Sessions {
         &self.shared.sessions
+    }
+
+    /// What is left of [`Limits::spdy_shared`], for a gauge. At 0 sessions over SPDY go on, each at the speed of its slowest
+    /// reader.
+    pub fn spdy_memory(&self) -> &MemoryBudget {
+        &self.shared.options.spdy.shared
     }
 
     fn session_options(&self) -> Options {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use thiserror::Error;
 
+use crate::limits::{MemoryBudget, SPDY_SHARED};
 use crate::portforward::server::Options as ForwardOptions;
 use crate::remotecommand::server::Options;
 
@@ -14,9 +15,9 @@ use crate::remotecommand::server::Options;
 #[non_exhaustive]
 pub struct Config {
     base: Base,
-    /// How exec and attach are served.
+    /// How exec and attach are served. Its memory budgets are shared by all sessions, those of port-forward included.
     pub commands: Options,
-    /// How port-forward is served.
+    /// How port-forward is served. Its memory budgets are the same; the one for SPDY has [`SPDY_SHARED`] bytes.
     pub forward: ForwardOptions,
     /// How long a URL is good, from the moment it is given out. Default 60 s: a kubelet asks for it at once.
     pub token_ttl: Duration,
@@ -40,10 +41,15 @@ impl Config {
     /// The URL is not absolute, or nobody could reach anything at it. Kubelets since 1.36 take a URL without a scheme for
     /// one with TLS, so there is no default for any part.
     pub fn new(base_url: &str) -> Result<Self, ConfigError> {
+        let (mut commands, mut forward) = (Options::default(), ForwardOptions::default());
+        let shared = MemoryBudget::new(SPDY_SHARED);
+        commands.spdy.shared = shared.clone();
+        forward.spdy.shared = shared;
+        forward.limits.partial_messages = commands.limits.partial_messages.clone();
         Ok(Self {
             base: Base::parse(base_url)?,
-            commands: Options::default(),
-            forward: ForwardOptions::default(),
+            commands,
+            forward,
             token_ttl: Duration::from_secs(60),
             max_tokens: 1000,
             farewell: Duration::from_secs(3),
