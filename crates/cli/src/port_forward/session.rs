@@ -8,10 +8,11 @@ use kube_client::client::Body;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wsstream::portforward::client::{self, Attempt, Driver, ErrorReport, Forward};
 use wsstream::portforward::{PortStream, SessionEnd};
 use wsstream::proto::subprotocol::Encoding;
+use wsstream::spdy::OpenError;
 
 /// Between two attempts: at first, and at most. A server that restarts is back within a second or two; one that is gone
 /// is not helped by asking more often.
@@ -43,7 +44,9 @@ pub(super) enum Transport {
 /// Gives connections to whoever wants one.
 pub(super) struct Sessions {
     server: Server,
-    /// `None` while there is none.
+    /// Whether a session that has ended is followed by another.
+    reconnect: bool,
+    /// The one that takes connections. `None` while there is none.
     current: watch::Sender<Option<Forward>>,
 }
 
@@ -73,9 +76,12 @@ impl Drop for Task {
 /// Keeps a session open.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    reconnect: bool,
-    /// Of the session that is open.
+    /// Of the session that takes connections.
     task: Option<Task>,
+    /// When that was opened.
+    opened: Instant,
+    /// Of sessions that take no more, and carry the connections that they have to their ends.
+    leaving: Vec<Task>,
 }
 
 impl Sessions {
@@ -87,8 +93,8 @@ impl Sessions {
         reconnect: bool,
     ) -> Result<(Self, Keeper), Failure> {
         let server = Server { connection, pod, transport };
-        let mut sessions = Self { server, current: watch::Sender::new(None) };
-        let mut keeper = Keeper { reconnect, task: None };
+        let mut sessions = Self { server, reconnect, current: watch::Sender::new(None) };
+        let mut keeper = Keeper { task: None, opened: Instant::now(), leaving: Vec::new() };
         // Over channels there is one for each connection.
         if transport != Transport::Channels {
             let (forward, driver) = sessions.server.open().await?;
@@ -110,36 +116,70 @@ impl Sessions {
             return Ok(Connected { stream: connected.stream, report: connected.report, session });
         }
         let mut current = self.current.subscribe();
-        let there = timeout(PATIENCE, current.wait_for(Option::is_some)).await;
-        let forward = there.ok().and_then(Result::ok).and_then(|forward| forward.clone());
-        let forward = forward.ok_or("there is no session with the server")?;
-        let connected = forward.connect(port).await.map_err(text)?;
-        Ok(Connected { stream: connected.stream, report: connected.report, session: None })
+        loop {
+            let there = timeout(PATIENCE, current.wait_for(Option::is_some)).await;
+            let forward = there.ok().and_then(Result::ok).and_then(|forward| forward.clone());
+            let forward = forward.ok_or("there is no session with the server")?;
+            match forward.connect(port).await {
+                Ok(client::Connected { stream, report, .. }) => {
+                    return Ok(Connected { stream, report, session: None });
+                }
+                // The server has said so just now, and the keeper is about to open another.
+                Err(client::OpenError::Session(OpenError::GoingAway)) if self.reconnect => {
+                    drop(forward);
+                    let next = timeout(PATIENCE, current.changed()).await;
+                    next.ok().and_then(Result::ok).ok_or("there is no session with the server")?;
+                }
+                Err(error) => return Err(text(error)),
+            }
+        }
+    }
+
+    /// Resolves when the session takes no more connections although it goes on.
+    async fn retired(&self) -> SessionEnd {
+        let forward = self.current.borrow().clone();
+        match forward {
+            // Without another to follow it ends when it ends.
+            Some(forward) if self.reconnect => forward.disconnected().await,
+            _ => std::future::pending().await,
+        }
     }
 }
 
 impl Keeper {
-    /// Opens a session again whenever it is lost. Resolves when that is not wanted or of no use.
+    /// Opens a session again whenever it is lost, or the server has said GOAWAY. Resolves when that is not wanted or of no
+    /// use.
     pub(super) async fn run(&mut self, sessions: &Sessions) -> Failure {
         loop {
             let Some(task) = &mut self.task else {
                 // Nothing to keep.
                 return std::future::pending().await;
             };
-            let end = (&mut task.0).await;
-            (self.task, _) = (None, sessions.current.send_replace(None));
-            let why = match end {
-                Ok(end) => end.to_string(),
-                Err(error) => error.to_string(),
+            let end = tokio::select! {
+                biased;
+                end = &mut task.0 => end,
+                end = sessions.retired() => Ok(end),
             };
-            let lost = format!("lost connection to pod {}: {why}", sessions.server.pod);
-            if !self.reconnect {
+            self.leaving.retain(|task| !task.0.is_finished());
+            self.leaving.extend(self.task.take());
+            // With the last handle of it a session that was told to go away ends behind its last connection.
+            sessions.current.send_replace(None);
+            let pod = &sessions.server.pod;
+            let lost = match end {
+                Ok(end) if end.is_orderly() => format!("the server has ended the session with pod {pod}"),
+                Ok(end) => format!("lost connection to pod {pod}: {end}"),
+                Err(error) => format!("lost connection to pod {pod}: {error}"),
+            };
+            if !sessions.reconnect {
                 return Failure::lost(lost);
             }
             print_line(&format!("wsstream: {lost}; connecting again"));
+            // One that ends every session at once is not to be asked in a circle.
+            sleep_until(self.opened + BACKOFF[0]).await;
             match again(&sessions.server).await {
                 Ok((forward, driver)) => {
                     self.task = Some(Task::new(driver));
+                    self.opened = Instant::now();
                     sessions.current.send_replace(Some(forward));
                     print_line(&format!("wsstream: connected to pod {} again", sessions.server.pod));
                 }

@@ -2,10 +2,13 @@
 
 use crate::support::{LIMIT, Server, eventually, run, signal_child, stderr};
 use rustix::process::Signal;
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// A running `wsstream port-forward`.
@@ -220,6 +223,109 @@ async fn a_lost_session_is_opened_again() {
     forwarding.error("connected to pod host again").await;
     exchange(local, &listener).await;
     assert_eq!(forwarding.stop().await, Some(0));
+}
+
+/// In front of the server at `address`: on a connection that it has upgraded, `farewell` becomes a GOAWAY in its name, as
+/// from a server that is about to stop. Nothing else may be on its way then.
+async fn with_farewell(address: String, farewell: Arc<Notify>) -> SocketAddr {
+    const GOAWAY: [u8; 16] = [0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let (address, farewell) = (address.clone(), Arc::clone(&farewell));
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(address).await.unwrap();
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_server, mut to_server) = server.split();
+                let up = async {
+                    let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+                    let _ = to_server.shutdown().await;
+                };
+                let down = async {
+                    let (mut buffer, mut upgraded) = (vec![0; 32 << 10], false);
+                    loop {
+                        let n = tokio::select! {
+                            read = from_server.read(&mut buffer) => read.unwrap_or(0),
+                            () = farewell.notified(), if upgraded => {
+                                buffer[..GOAWAY.len()].copy_from_slice(&GOAWAY);
+                                GOAWAY.len()
+                            }
+                        };
+                        upgraded |= buffer[..n].starts_with(b"HTTP/1.1 101 ");
+                        if n == 0 || to_client.write_all(&buffer[..n]).await.is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to_client.shutdown().await;
+                };
+                tokio::join!(up, down);
+            });
+        }
+    });
+    here
+}
+
+/// A server that says GOAWAY takes no more connections and carries those that it has: they go on, and a new session takes
+/// the next.
+#[tokio::test]
+async fn a_farewell_ends_no_connection_and_the_next_has_a_new_session() {
+    let server = Server::start(&["--insecure-http"]).await;
+    let address =
+        server.banner.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let farewell = Arc::new(Notify::new());
+    let proxy = with_farewell(address.clone(), Arc::clone(&farewell)).await;
+    let kubeconfig = std::fs::read_to_string(&server.kubeconfig).unwrap();
+    std::fs::write(&server.kubeconfig, kubeconfig.replace(&address, &proxy.to_string())).unwrap();
+    let (listener, port) = target().await;
+    let arguments = ["--transport", "spdy", "host", &format!(":{port}")];
+    let mut forwarding = Forwarding::start(&server, &arguments);
+    let local = forwarding.port(port).await;
+    let mut old = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+    let mut socket = accept(&listener).await;
+    socket.write_all(b"early").await.unwrap();
+    let mut early = [0; 5];
+    timeout(LIMIT, old.read_exact(&mut early)).await.unwrap().unwrap();
+    farewell.notify_one();
+    forwarding.error("the server has ended the session with pod host; connecting again").await;
+    // It waits for the session that is on its way.
+    exchange(local, &listener).await;
+    forwarding.error("connected to pod host again").await;
+    old.write_all(b"question").await.unwrap();
+    old.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut socket).await.unwrap(), b"question");
+    socket.write_all(b" and late").await.unwrap();
+    drop(socket);
+    assert_eq!(read_all(&mut old).await.unwrap(), b" and late");
+    exchange(local, &listener).await;
+    assert_eq!(forwarding.stop().await, Some(0));
+}
+
+/// Over channels an abort at the far end has no sign but the text on the error channel and the code of the session's end.
+#[tokio::test]
+async fn an_abort_of_the_target_is_one_for_the_local_client_over_every_transport() {
+    let server = Server::start(&[]).await;
+    let (listener, port) = target().await;
+    for transport in ["channels", "websocket", "spdy"] {
+        let arguments = ["--transport", transport, "host", &format!(":{port}")];
+        let mut forwarding = Forwarding::start(&server, &arguments);
+        let local = forwarding.port(port).await;
+        for _ in 0..10 {
+            let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+            let mut socket = accept(&listener).await;
+            socket.write_all(b"half of").await.unwrap();
+            let mut half = [0; 7];
+            timeout(LIMIT, client.read_exact(&mut half)).await.unwrap().unwrap();
+            socket.set_zero_linger().unwrap();
+            drop(socket);
+            let error = read_all(&mut client).await.expect_err(transport);
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{transport}");
+            let line = forwarding.error("an error occurred forwarding").await;
+            assert!(line.starts_with("wsstream: an error occurred"), "{line}");
+        }
+        assert_eq!(forwarding.stop().await, Some(0));
+    }
 }
 
 #[tokio::test]
