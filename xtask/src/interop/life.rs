@@ -27,12 +27,13 @@ const GROWTH_PER_SESSION: u64 = 2048;
 struct Life {
     env: Arc<Env>,
     version: Version,
+    oldest: Version,
 }
 
 /// Runs the cases.
 pub(super) async fn run(env: &Arc<Env>, versions: &[Version], runner: &mut Runner<'_>) {
-    let Some(newest) = versions.first() else { return };
-    let life = Life { env: Arc::clone(env), version: *newest };
+    let (Some(newest), Some(oldest)) = (versions.first(), versions.last()) else { return };
+    let life = Life { env: Arc::clone(env), version: *newest, oldest: *oldest };
     let cases = vec![
         Case::new("killed kubectl leaves no process", killed_client),
         Case::new("killed kubectl on a terminal leaves no process", killed_terminal),
@@ -40,6 +41,7 @@ pub(super) async fn run(env: &Arc<Env>, versions: &[Version], runner: &mut Runne
         Case::new("1,000 sessions leave descriptors, threads and memory flat", thousand)
             .within(Duration::from_secs(400)),
         Case::new("serve without a config: fast, and its kubectl line works", default_serve),
+        Case::new("an idle session is a failure to every kubectl", idle),
         Case::new("SIGTERM stops the server and its pods", stops),
     ];
     runner.group("life", &life, cases).await;
@@ -177,6 +179,19 @@ async fn default_serve(life: &Life) -> Result<()> {
     }
     server.kill().await?;
     Ok(())
+}
+
+/// Over SPDY kubectl takes a session that ends without a status for a success.
+async fn idle(life: &Life) -> Result<()> {
+    let server = fresh(life, &format!("[server]\nidle_timeout = \"1s\"\n{}", server::pods(&[]))).await?;
+    for (version, websockets) in [(life.version, "true"), (life.version, "false"), (life.oldest, "false")] {
+        let client = kubectl::find(&life.env, version)?;
+        let mut command = client.exec(&["host", "--", "sh", "-c", "echo begin; sleep 1000"]);
+        command.env("KUBECONFIG", server.kubeconfig()).env(kubectl::WEBSOCKETS, websockets);
+        let ended = finish(&mut command, b"", SHORT).await?;
+        ended.code(1)?.stdout("begin\n")?.stderr_has(&["the session was idle for 1 s"])?;
+    }
+    server.stop(Duration::from_secs(20)).await.map(drop)
 }
 
 fn kubectl_line(said: &str) -> Option<String> {

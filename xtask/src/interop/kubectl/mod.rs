@@ -78,7 +78,7 @@ pub(super) struct Kubectl {
 }
 
 /// The variable that turns WebSockets on or off for `exec`, `attach` and `cp`.
-const WEBSOCKETS: &str = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS";
+pub(super) const WEBSOCKETS: &str = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS";
 
 /// The pod that ends when a case of this kubectl says so.
 pub(super) fn gate(purpose: &str, version: &str) -> String {
