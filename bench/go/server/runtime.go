@@ -39,7 +39,11 @@ func (r runtime) Exec(ctx context.Context, _ string, argv []string, in io.Reader
 		if err != nil {
 			return err
 		}
-		return zeros(out, bytes)
+		size, err := strconv.Atoi(argv[2])
+		if err != nil {
+			return err
+		}
+		return zeros(out, bytes, size)
 	}
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -73,8 +77,8 @@ func (r runtime) PortForward(_ context.Context, _ string, port int32, stream io.
 	return err
 }
 
-func zeros(out io.Writer, bytes int64) error {
-	block := make([]byte, 32<<10)
+func zeros(out io.Writer, bytes int64, size int) error {
+	block := make([]byte, size)
 	for bytes > 0 {
 		n := min(bytes, int64(len(block)))
 		if _, err := out.Write(block[:n]); err != nil {

@@ -60,7 +60,10 @@ async fn run(request: Request, streams: Streams) -> Result<ExitCode, Failure> {
             streams.disconnect.wait().await;
             Ok(())
         }
-        ["@zeros", bytes] => zeros(streams, bytes.parse().map_err(Failure::internal)?).await,
+        ["@zeros", bytes, size] => {
+            let number = |word: &str| word.parse().map_err(Failure::internal);
+            zeros(streams, number(bytes)?, number(size)?).await
+        }
         _ => return command(&words, streams).await,
     }
     .map(|()| ExitCode(0))
@@ -75,14 +78,18 @@ async fn echo(streams: Streams) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn zeros(streams: Streams, mut left: usize) -> std::io::Result<()> {
+/// As many of these share a thread, each lets the others run now and then.
+const TURN: usize = 32;
+
+async fn zeros(streams: Streams, mut left: usize, size: usize) -> std::io::Result<()> {
     let Some(mut stdout) = streams.stdout else { return Ok(()) };
-    let block = Bytes::from(vec![0; READ]);
+    let block = Bytes::from(vec![0; size]);
     while left > 0 {
-        let part = block.slice(..left.min(READ));
-        left -= part.len();
-        stdout.send(part).await?;
-        // Many of these share a thread.
+        for _ in 0..TURN {
+            let part = block.slice(..left.min(size));
+            left -= part.len();
+            stdout.send(part).await?;
+        }
         tokio::task::yield_now().await;
     }
     Ok(())

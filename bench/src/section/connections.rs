@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         ]);
     }
     let amount = context.amount(32, 8) << 20;
-    let zeros = ["@zeros".to_owned(), amount.to_string()];
+    let zeros = ["@zeros".to_owned(), amount.to_string(), (32 << 10).to_string()];
     let mut peers = [alone, crowded];
     let series = interleave(context.runs, &mut peers, |peer| {
         let (before, started) = (peer.cpu()?, Instant::now());

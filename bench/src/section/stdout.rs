@@ -76,7 +76,67 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         }
     }
     findings.tables = vec![table, messages];
+    handler(context, &mut findings)?;
+    terminal(context, &mut findings)?;
     bars.retain(|(label, _)| !label.starts_with("64 B") && !label.contains("plain"));
     findings.charts.push(Chart { title: "stdout: server CPU".into(), unit: "ms per GiB".into(), bars });
     Ok(findings)
+}
+
+/// Messages of a handler, without a pipe that gathers them: Go pays for each one by itself.
+fn handler(context: &Context, findings: &mut Findings) -> Result<()> {
+    let mut peers = vec![Peer::library(&context.place)?];
+    peers.extend(Peer::go(&context.place)?);
+    let mut table = Table::new(
+        "Messages that a handler sends one by one, without a pipe: server CPU, ns per message",
+        &["messages", "library", "Go", "library / Go"],
+    );
+    for (label, size, amount) in [
+        ("32 KiB", 32 << 10, context.amount(256, 128) << 20),
+        ("1 KiB", 1 << 10, context.amount(64, 32) << 20),
+        ("64 B", 64, context.amount(8, 4) << 20),
+    ] {
+        let command = ["@zeros".to_owned(), amount.to_string(), size.to_string()];
+        let series = interleave(context.runs, &mut peers, |peer| {
+            let before = peer.cpu()?;
+            let ask = Ask { command: &command, stdin: false, tty: false };
+            Session::open(peer, ask)?.drain(amount, true)?;
+            Ok([(peer.cpu()? - before).as_secs_f64() * 1e9 / (amount / size) as f64])
+        })?;
+        for (peer, [each]) in peers.iter().zip(&series) {
+            findings.keep(format!("handler, {label}, {}", peer.name), each);
+        }
+        let go = series.get(1).map(|[go]| go);
+        table.row([
+            label.to_owned(),
+            cell(series[0][0].figure()),
+            go.map_or_else(String::new, |go| cell(go.figure())),
+            go.map_or_else(String::new, |go| number(series[0][0].over(go).value)),
+        ]);
+    }
+    findings.tables.push(table);
+    Ok(())
+}
+
+/// The same through a terminal, which gives at most 4 KiB to a read and costs most of it.
+fn terminal(context: &Context, findings: &mut Findings) -> Result<()> {
+    let mut peers = vec![Peer::serve(&context.place, "wsstream serve", &["--insecure-http"])?];
+    peers.extend(Peer::go(&context.place)?);
+    let amount = context.amount(32, 16) << 20;
+    let command = context.place.command(&["write", "4096", &amount.to_string()]);
+    let series = interleave(context.runs, &mut peers, |peer| {
+        let before = peer.cpu()?;
+        let ask = Ask { command: &command, stdin: false, tty: true };
+        let end = Session::open(peer, ask)?.drain(amount, true)?;
+        let spent = (peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64;
+        Ok([spent, end.bytes as f64 / end.messages as f64])
+    })?;
+    let mut table =
+        Table::new("On a terminal, writes of 4 KiB", &["", "server CPU, ms per GiB", "bytes per message"]);
+    for (peer, [cpu, size]) in peers.iter().zip(&series) {
+        table.row([peer.name.to_owned(), cell(cpu.figure()), number(size.median())]);
+        findings.keep(format!("terminal, {}", peer.name), cpu);
+    }
+    findings.tables.push(table);
+    Ok(())
 }
