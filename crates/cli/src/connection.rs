@@ -183,3 +183,35 @@ where
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Config, Request, STANDARD, build};
+    use base64::Engine as _;
+    use wsstream::transport::UnsentProbe;
+    use wsstream_server::{Pods, Server, ServerOptions, TlsSource};
+
+    /// Without it a session over SPDY outlives a server that has vanished by a quarter of an hour.
+    #[tokio::test]
+    async fn an_answer_brings_the_probe_of_its_socket_also_under_tls() {
+        for tls in [TlsSource::Insecure, TlsSource::Generated] {
+            let mut options = ServerOptions::new(Pods::new());
+            options.listen = vec!["127.0.0.1:0".parse().unwrap()];
+            options.tls = tls;
+            let server = Server::bind(options).await.unwrap();
+            let mut config = Config::new(server.url().parse().unwrap());
+            config.root_cert = server.certificate_pem().map(|pem| {
+                let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+                vec![STANDARD.decode(text).unwrap()]
+            });
+            let running = tokio::spawn(server.run(std::future::pending()));
+            let client = build(&config, None).unwrap();
+            let request = Request::get("/healthz").body(Body::empty()).unwrap();
+            let response = client.send(request).await.unwrap();
+            let probe = response.extensions().get::<UnsentProbe>().expect("a probe");
+            #[cfg(target_os = "linux")]
+            assert!(probe.unsent().is_some(), "{probe:?}");
+            running.abort();
+        }
+    }
+}
