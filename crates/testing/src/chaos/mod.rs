@@ -5,7 +5,7 @@
 //! - [`link`](mod@link): a wire in memory under a plan; [`proxy`]: the same between two TCP sockets.
 //! - [`content`]: bytes that both ends can make and check without storing them; [`script`]: one session.
 //! - [`session`]: runs a script through the library's own server and client, and [`oracle`] judges it.
-//! - [`forward`]: the same for forwarded connections.
+//! - [`forward`]: the same for forwarded connections; [`cri`]: the server that container runtimes embed.
 //! - [`sweep`]: many sessions: every byte of short ones, random points of long ones.
 //!
 //! The judge knows three answers. A session is *complete* with the right status, or it is *reported* as lost or
@@ -13,6 +13,7 @@
 //! comes, a panic, or something left behind.
 
 pub mod content;
+pub mod cri;
 pub mod forward;
 pub mod frames;
 pub mod lane;

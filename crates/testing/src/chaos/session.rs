@@ -99,11 +99,28 @@ pub(super) fn panics() -> u32 {
 
 /// What the server's side has seen.
 #[derive(Debug)]
-struct Served {
+pub(super) struct Served {
     stdin: Checker,
     /// stdin came to an end in good order.
     clean_end: bool,
     wrongs: Vec<String>,
+}
+
+impl Served {
+    pub(super) fn new(script: &Script) -> Self {
+        Self { stdin: script.checker(0), clean_end: false, wrongs: Vec::new() }
+    }
+
+    pub(super) fn wrongs(&self) -> Vec<String> {
+        let mut wrongs = self.wrongs.clone();
+        if let Some(at) = self.stdin.wrong() {
+            wrongs.push(format!("the command read other bytes than were sent, from {at} on"));
+        }
+        if self.clean_end && !self.stdin.is_complete() {
+            wrongs.push(format!("the command saw a clean end of input after {}", self.stdin));
+        }
+        wrongs
+    }
 }
 
 /// Runs `script` over a wire with `plan`. Wants a runtime of one thread, and nothing else running on it.
@@ -112,8 +129,7 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
     let panicked = panics();
     let (client_io, server_io) = link(plan, setting.capacity);
     let recorder = client_io.recorder();
-    let served =
-        Arc::new(Mutex::new(Served { stdin: script.checker(0), clean_end: false, wrongs: Vec::new() }));
+    let served = Arc::new(Mutex::new(Served::new(script)));
     let server =
         tokio::spawn(serve(script.clone(), server_io, Arc::clone(&served), setting, recorder.unsent()));
     let client = tokio::spawn(consume(script.clone(), client_io, setting, recorder.unsent_by_client()));
@@ -143,14 +159,7 @@ pub async fn run(script: &Script, plan: &Plan, setting: Setting) -> Run {
     };
     let record = recorder.record();
     wrongs.extend(settle(&recorder, panicked).await);
-    let served = served.lock().unwrap_or_else(PoisonError::into_inner);
-    wrongs.extend(served.wrongs.iter().cloned());
-    if let Some(at) = served.stdin.wrong() {
-        wrongs.push(format!("the command read other bytes than were sent, from {at} on"));
-    }
-    if served.clean_end && !served.stdin.is_complete() {
-        wrongs.push(format!("the command saw a clean end of input after {}", served.stdin));
-    }
+    wrongs.extend(served.lock().unwrap_or_else(PoisonError::into_inner).wrongs());
     if matches!(script.departure, Departure::Server(_)) && matches!(claim, Claim::Exited(_) | Claim::Ended) {
         wrongs.push(format!("the server left in the middle, yet {claim:?}"));
     }
@@ -288,7 +297,7 @@ pub(super) async fn http(
 }
 
 /// The command.
-async fn command(
+pub(super) async fn command(
     script: Script,
     mut streams: Streams,
     served: Arc<Mutex<Served>>,

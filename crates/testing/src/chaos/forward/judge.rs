@@ -73,9 +73,8 @@ fn connection(
     }
     let abandoned = matches!(one.mishap, Mishap::ClientResets(_));
     if far.end == Some(End::Clean) && !(near.closing && far.heard.is_complete()) {
-        // See the module: a client over channels cannot say that it has broken off one of several connections, and a
-        // target that ends first there ends the whole connection.
-        if script.channels() && (abandoned || far.closing) {
+        // See the module: a client over channels cannot say that it has broken off one of several connections.
+        if script.channels() && abandoned {
             worth = Worth::Mute;
         } else {
             let closing = if near.closing { "" } else { ", and the client has not ended it" };

@@ -6,17 +6,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wsstream::cri;
-use wsstream::portforward::client::{self, Attempt, Connected, Forward, Wire};
 use wsstream::portforward::server::{Errors, Options, PortForward, Report};
 use wsstream::portforward::{ForwardError, PortStream, RelayOptions, relay};
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 use wsstream::transport::{Io, UnsentProbe};
 
+use super::client::consume;
 use super::judge::{Both, Seen, judge};
 use super::party::{End, Party, Stay, View};
 use super::script::{Conversation, Departure, FIRST_PORT, Forwarding, Mishap, Reach};
@@ -29,17 +28,35 @@ use crate::chaos::session::{
 };
 use crate::chaos::tls;
 
-/// How long a client that has its bytes listens for what the server has to say about the connection.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// How long a session lives at most when all its connections are over for the client.
-const OUTLIVES: Duration = Duration::from_secs(600);
-
 /// How often the server of a container runtime is asked whether its sessions have ended.
 const ASK: Duration = Duration::from_secs(10);
 
-/// Both ends of every connection, as they are seen.
-type Views = Arc<Vec<[watch::Sender<View>; 2]>>;
+/// Both ends of every connection, as they are seen: the client's, the target's.
+pub type Views = Arc<Vec<[watch::Sender<View>; 2]>>;
+
+/// Nothing was seen of any of them yet.
+#[must_use]
+pub fn views(script: &Forwarding) -> Views {
+    let of = |channel, one: &Conversation| watch::Sender::new(View::new(one.checker(channel)));
+    Arc::new(script.connections.iter().map(|one| [of(1, one), of(0, one)]).collect())
+}
+
+/// What was seen, and the same in words.
+#[must_use]
+pub fn seen(views: &Views) -> (Vec<Both>, String) {
+    let connections: Vec<Both> = views
+        .iter()
+        .map(|[near, far]| Both { near: near.borrow().clone(), far: far.borrow().clone() })
+        .collect();
+    let told = connections.iter().map(|both| {
+        format!(
+            "client {} {:?} {:?}, target {} {:?}",
+            both.near.heard, both.near.end, both.near.text, both.far.heard, both.far.end
+        )
+    });
+    let claim = told.collect::<Vec<_>>().join("; ");
+    (connections, claim)
+}
 
 /// What the programs behind the ports leave to be looked at.
 #[derive(Debug, Default)]
@@ -55,13 +72,7 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
     let (client_io, server_io) = link(plan, setting.capacity);
     let recorder = client_io.recorder();
     let script = Arc::new(script.clone());
-    let views: Views = Arc::new(
-        script
-            .connections
-            .iter()
-            .map(|one| [1, 0].map(|channel| watch::Sender::new(View::new(one.checker(channel)))))
-            .collect(),
-    );
+    let views = views(&script);
     let targets = Arc::<Targets>::default();
     let server = tokio::spawn(serve(
         Arc::clone(&script),
@@ -71,7 +82,13 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
         Arc::clone(&views),
         Arc::clone(&targets),
     ));
-    let client = tokio::spawn(consume(Arc::clone(&script), client_io, setting, Arc::clone(&views)));
+    let client = tokio::spawn(consume(
+        Arc::clone(&script),
+        client_io,
+        setting,
+        recorder.unsent_by_client(),
+        Arc::clone(&views),
+    ));
 
     let mut wrongs = Vec::new();
     let mut hung = false;
@@ -101,18 +118,8 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
     }
 
     let stayed = script.departure == Departure::None;
-    let connections: Vec<Both> = views
-        .iter()
-        .map(|[near, far]| Both { near: near.borrow().clone(), far: far.borrow().clone() })
-        .collect();
+    let (connections, claim) = seen(&views);
     let bytes = connections.iter().map(|both| both.near.heard.seen() + both.far.heard.seen()).sum();
-    let told = connections.iter().map(|both| {
-        format!(
-            "client {} {:?} {:?}, target {} {:?}",
-            both.near.heard, both.near.end, both.near.text, both.far.heard, both.far.end
-        )
-    });
-    let claim = told.collect::<Vec<_>>().join("; ");
     let seen = Seen {
         connections,
         calm: stayed && (record.fired == 0 || is_harmless(plan)),
@@ -126,8 +133,8 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
 
 // ---- the server ----
 
-/// Resolves when the server is to leave, which may be never.
-async fn leaves(at: Option<u64>, view: watch::Receiver<View>) {
+/// Resolves when so much has come there, which may be never.
+pub(super) async fn leaves(at: Option<u64>, view: watch::Receiver<View>) {
     let mut view = view;
     match at {
         Some(at) if view.wait_for(|view| view.heard.seen() >= at).await.is_ok() => {}
@@ -255,6 +262,13 @@ impl Far {
         match &one.far {
             Reach::Direct => {
                 let stay = party.talk(&mut stream, view).await;
+                let (reader, _writer) = stream.split();
+                if reader.is_cut() {
+                    // Its own end has cut off what it reads, which is no fault of the connection.
+                    let cut = End::Broken("cut off by its own end".to_owned());
+                    view.send_modify(|view| view.end = Some(cut));
+                    return Ok(());
+                }
                 let broken = |text: String| ForwardError::Client(std::io::Error::other(text));
                 match (stay, view.borrow().end.clone()) {
                     (Stay::Left, _) => Err(ForwardError::Target(std::io::ErrorKind::ConnectionReset.into())),
@@ -276,165 +290,6 @@ impl Far {
                 self.targets.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
                 relay(stream, socket, &RelayOptions::default()).await.map(drop)
             }
-        }
-    }
-}
-
-// ---- the client ----
-
-async fn consume(
-    script: Arc<Forwarding>,
-    io: impl Io + 'static,
-    setting: Setting,
-    views: Views,
-) -> Vec<String> {
-    if setting.tls {
-        match timeout(HANDSHAKE, tls::pair().0.connect(tls::name(), io)).await {
-            Ok(Ok(io)) => consume_http(script, io, views).await,
-            _ => Vec::new(),
-        }
-    } else {
-        consume_http(script, io, views).await
-    }
-}
-
-fn attempt(script: &Forwarding) -> Attempt {
-    let ports = (FIRST_PORT..).take(script.connections.len());
-    match script.wire {
-        Wire::Spdy => client::spdy(),
-        Wire::Channels(encoding) => client::channels(ports, encoding),
-        _ => client::tunnel(),
-    }
-}
-
-async fn consume_http(script: Arc<Forwarding>, io: impl Io + 'static, views: Views) -> Vec<String> {
-    let attempt = attempt(&script);
-    let endpoint = ::http::Uri::from_static("http://localhost/api/v1/namespaces/default/pods/p/portforward");
-    let request = attempt.request(&endpoint).expect("a URL");
-    let (session, driver) = match timeout(HANDSHAKE, attempt.connect(io, request)).await {
-        Ok(Ok(opened)) => opened,
-        // Refused, lost or silent: no connection, and nobody was told that there is one.
-        Ok(Err(_)) | Err(_) => return Vec::new(),
-    };
-    let mut driver = tokio::spawn(driver);
-    let at = if let Departure::Client(at) = script.departure { Some(at) } else { None };
-    let conversation = async {
-        let mut tasks: Vec<_> = (0..script.connections.len())
-            .map(|index| {
-                let (script, views, session) = (Arc::clone(&script), Arc::clone(&views), session.clone());
-                Owned(tokio::spawn(async move {
-                    near(&script.connections[index], index, &session, &views[index][0]).await;
-                }))
-            })
-            .collect();
-        if script.client_counts() {
-            join_all(script.connections.iter().zip(views.iter()).map(|(one, [view, _])| served(one, view)))
-                .await;
-            session.shutdown();
-        }
-        let mut wrongs = Vec::new();
-        for (index, task) in tasks.iter_mut().enumerate() {
-            match timeout(CLIENT_ENDS / 2, &mut task.0).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => wrongs.push(format!("connection {index} panicked: {error}")),
-                Err(_) => wrongs.push(format!("connection {index} never ended at the client")),
-            }
-        }
-        if script.lives_on() {
-            // The client is done with its connections, and cannot know when the programs behind the ports are.
-            let over = views.iter().map(|[_, view]| async {
-                let _ = timeout(OUTLIVES, view.subscribe().wait_for(|view| view.end.is_some())).await;
-            });
-            join_all(over).await;
-        }
-        session.shutdown();
-        wrongs
-    };
-    let mut wrongs = tokio::select! {
-        wrongs = conversation => wrongs,
-        () = leaves(at, views[0][0].subscribe()) => {
-            driver.abort();
-            let _ = driver.await;
-            return Vec::new();
-        }
-    };
-    drop(session);
-    match timeout(CLIENT_ENDS / 4, &mut driver).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => wrongs.push(format!("the client's driver panicked: {error}")),
-        Err(_) => {
-            driver.abort();
-            wrongs.push("the client's driver never ended".to_owned());
-        }
-    }
-    wrongs
-}
-
-/// A task that ends with its owner.
-struct Owned(JoinHandle<()>);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Waits until the client has nothing more to expect of a connection over channels, by its own count.
-async fn served(one: &Conversation, view: &watch::Sender<View>) {
-    let done = |view: &View| {
-        view.end.is_some() || view.text.is_some() || view.silent && view.heard.seen() >= one.down
-    };
-    let gone = |view: &View| matches!(one.mishap, Mishap::ClientResets(_)) && view.silent;
-    let _ = view.subscribe().wait_for(|view| done(view) || gone(view)).await;
-}
-
-/// The client's side of one connection.
-async fn near(one: &Conversation, index: usize, session: &Forward, view: &watch::Sender<View>) {
-    sleep(one.later).await;
-    let Connected { stream, mut report, .. } = match session.connect(FIRST_PORT + index as u16).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            view.send_modify(|view| {
-                view.end = Some(End::Broken(error.to_string()));
-                view.silent = true;
-            });
-            return;
-        }
-    };
-    let mut told = false;
-    {
-        let mut talking = std::pin::pin!(converse(one, stream, view));
-        loop {
-            tokio::select! {
-                () = &mut talking => break,
-                text = report.wait(), if !told => {
-                    told = true;
-                    view.send_modify(|view| view.text = text);
-                }
-            }
-        }
-    }
-    if !told && let Ok(text) = timeout(LAST_WORD, report.wait()).await {
-        view.send_modify(|view| view.text = text);
-    }
-}
-
-async fn converse(one: &Conversation, mut stream: PortStream, view: &watch::Sender<View>) {
-    let party = Party::client(one);
-    match &one.near {
-        // Dropped, it is reset.
-        Reach::Direct => drop(party.talk(&mut stream, view).await),
-        Reach::Relay(plan, capacity) => {
-            // As `wsstream port-forward` does it.
-            let (socket, local) = link(plan, *capacity);
-            let mut local = local.aborting();
-            let program = async {
-                party.talk(&mut local, view).await;
-                drop(local);
-            };
-            let options = RelayOptions::default();
-            let relaying = relay(stream, socket.aborting(), &options);
-            let _ = tokio::join!(program, relaying);
         }
     }
 }
