@@ -22,7 +22,7 @@ use std::time::Duration;
 use common::soon;
 use forward::{accept, closed_port, forwarding, open, read_all, read_exact, target};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wsstream::portforward::client::{self, OpenError};
 use wsstream::portforward::server::Options;
@@ -284,6 +284,31 @@ async fn an_abort_of_the_target_is_no_end_over_channels() {
         read_all(&mut connected.stream).await.expect_err("an end in good order");
         let text = soon(connected.report.wait()).await.unwrap();
         assert!(text.starts_with("error forwarding port"), "{text}");
+    }
+}
+
+/// The session's end has one code. A connection that was whole before another one failed is not lost by that.
+#[tokio::test]
+async fn a_whole_connection_beside_one_that_fails_last_ends_in_good_order() {
+    let ((whole, port), (fails, other)) = (target().await, target().await);
+    let (address, mut reports) = forwarding(Routes::loopback(), Options::default()).await;
+    for encoding in [Encoding::Binary, Encoding::Base64] {
+        let session = open(address, client::channels([port, other], encoding)).await;
+        let mut first = session.forward.connect(port).await.unwrap();
+        let mut second = session.forward.connect(other).await.unwrap();
+        let (mut socket, mut aborted) = (accept(&whole).await, accept(&fails).await);
+        socket.write_all(b"all of it").await.unwrap();
+        socket.shutdown().await.unwrap();
+        assert_eq!(read_exact(&mut first.stream, 9).await, b"all of it");
+        // Its end has been passed on, and what comes from there is cut off.
+        assert!(soon(socket.read(&mut [0])).await.is_err());
+        aborted.write_all(b"half of").await.unwrap();
+        assert_eq!(read_exact(&mut second.stream, 7).await, b"half of");
+        aborted.set_zero_linger().unwrap();
+        drop(aborted);
+        assert_eq!(read_all(&mut first.stream).await.unwrap(), b"");
+        read_all(&mut second.stream).await.expect_err("an end in good order");
+        assert_eq!(soon(reports.recv()).await.unwrap().failed, 1);
     }
 }
 

@@ -10,7 +10,10 @@ use wsstream_proto::portforward::preamble;
 
 use super::PortStream;
 use super::stream::{Source, Target};
-use crate::connection::{ChannelReader, ChannelWriter};
+use crate::connection::{ChannelReader, ChannelWriter, ReadError};
+
+/// What our server gives as the reason of a session's end (code 1011) when its last connection failed.
+pub(super) const FAILED: &str = "the connection to the port failed";
 
 /// A server's connection. It has said its port already.
 #[cfg(feature = "server")]
@@ -60,7 +63,12 @@ impl ChannelSource {
                 self.cut = true;
                 return Poll::Ready(Ok(None));
             }
-            let Some(mut chunk) = ready!(self.reader.poll_chunk(cx))? else {
+            let chunk = match ready!(self.reader.poll_chunk(cx)) {
+                // The session has one end for all of its connections. Which of them failed, the error channels say.
+                Err(ReadError::Closed(end)) if self.errors.is_some() && end.reason == FAILED => None,
+                read => read?,
+            };
+            let Some(mut chunk) = chunk else {
                 return Poll::Ready(self.failure().map_or(Ok(None), Err));
             };
             self.preamble.take(&mut chunk)?;

@@ -43,7 +43,7 @@ pub(super) async fn serve<F: PortForwarder>(
         // connection, for most clients the only one.
         connection.shutdown(&match last {
             Err(error) if !error.is_clients() => {
-                CloseReason::new(CloseCode::INTERNAL, "the connection to the port failed")
+                CloseReason::new(CloseCode::INTERNAL, channel::FAILED)
             }
             // A port that has given its whole answer is none that failed, whatever the client had more to say.
             _ => CloseReason::code(CloseCode::NORMAL),
