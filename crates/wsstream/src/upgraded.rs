@@ -26,6 +26,7 @@ pub(crate) fn plain(
 }
 
 #[cfg(all(test, feature = "client"))]
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 mod tests {
     use http_body_util::Empty;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -17,15 +17,13 @@ pub(super) async fn handle(mut socket: TcpStream, pair: PortPair, sessions: Arc<
     if !notices.is_quiet() {
         say(&format!("Handling connection for {}", pair.local));
     }
-    if let Err(why) = forward(&mut socket, pair, &sessions).await {
-        if let Some(why) = why {
-            print_line(&format!(
-                "wsstream: an error occurred forwarding {} -> {}: {}",
-                pair.local,
-                pair.remote,
-                quoted(&why)
-            ));
-        }
+    if let Err(Some(why)) = forward(&mut socket, pair, &sessions).await {
+        print_line(&format!(
+            "wsstream: an error occurred forwarding {} -> {}: {}",
+            pair.local,
+            pair.remote,
+            quoted(&why)
+        ));
     }
 }
 
