@@ -328,6 +328,29 @@ async fn an_abort_of_the_target_is_one_for_the_local_client_over_every_transport
     }
 }
 
+/// The kernel closes the sockets of a program that has ended: to the programs at both ends that must not be an end in good
+/// order, whatever ended it.
+#[tokio::test]
+async fn connections_of_a_program_that_ends_are_reset() {
+    for (transport, signal) in [("websocket", Signal::KILL), ("spdy", Signal::KILL), ("spdy", Signal::INT)] {
+        let server = Server::start(&[]).await;
+        let (listener, port) = target().await;
+        let pair = format!(":{port}");
+        let mut forwarding = Forwarding::start(&server, &["--transport", transport, "host", &pair]);
+        let local = forwarding.port(port).await;
+        let mut client = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        let mut socket = accept(&listener).await;
+        socket.write_all(b"half of").await.unwrap();
+        let mut half = [0; 7];
+        timeout(LIMIT, client.read_exact(&mut half)).await.expect("it does not come").unwrap();
+        signal_child(&forwarding.child, signal);
+        timeout(LIMIT, forwarding.child.wait()).await.expect("it does not end").unwrap();
+        read_all(&mut client).await.expect_err("an end in good order");
+        read_all(&mut socket).await.expect_err("an end in good order");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_told_at_once() {
     let server = Server::start(&[]).await;

@@ -154,7 +154,8 @@ where
 }
 
 /// As [`relay`], and an abort on one side is an abort on the other: unless all that came from the stream has been handed
-/// on with its end, the socket is made to be reset (RST) when it is dropped. So it is when this future is dropped.
+/// on with its end, the socket is reset (RST) when it is dropped. So it is when this future is dropped, and when the
+/// process ends meanwhile, also by a signal: its linger time is zero until then, and none behind it.
 ///
 /// # Errors
 ///
@@ -165,7 +166,7 @@ pub async fn relay_tcp(
     socket: &mut TcpStream,
     options: &RelayOptions,
 ) -> Result<Relayed, ForwardError> {
-    let mut socket = ResetUnlessWhole { socket, up: Way::default() };
+    let mut socket = ResetUnlessWhole::new(socket);
     let ResetUnlessWhole { socket, up } = &mut socket;
     relay_counting(stream, &mut **socket, options, up).await
 }
@@ -177,11 +178,20 @@ struct ResetUnlessWhole<'a> {
 }
 
 #[cfg(feature = "net")]
+impl<'a> ResetUnlessWhole<'a> {
+    fn new(socket: &'a mut TcpStream) -> Self {
+        // From the beginning: a process that ends, in whatever way, leaves its sockets to the kernel to close.
+        let _ = socket.set_zero_linger();
+        Self { socket, up: Way::default() }
+    }
+}
+
+#[cfg(feature = "net")]
 impl Drop for ResetUnlessWhole<'_> {
     fn drop(&mut self) {
-        if !self.up.whole.load(Ordering::Relaxed) {
+        if self.up.whole.load(Ordering::Relaxed) {
             // Fails on a socket that is closed already.
-            let _ = self.socket.set_zero_linger();
+            let _ = socket2::SockRef::from(&*self.socket).set_linger(None);
         }
     }
 }
