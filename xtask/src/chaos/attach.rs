@@ -166,7 +166,7 @@ impl Late<'_> {
         let content = Content::lines(script.seed);
         let request = Request::default().stdin(true).stdout(true);
         let start = client::attach(request).protocols([Subprotocol::V5]);
-        let mut first = connect(&start, server, server.address, &format!("{pod}/attach"))
+        let mut first = connect(&start, false, server, server.address, &format!("{pod}/attach"))
             .await?
             .map_err(|error| anyhow::anyhow!("the calm client cannot attach: {error}"))?;
         let mut stdin = first.stdin.take().context("no stdin")?;
@@ -215,7 +215,7 @@ impl Late<'_> {
                 let request = Request::default().stdout(true);
                 let start = client::attach(request).protocols([script.protocol.clone()]);
                 return Ok(
-                    match connect(&start, server, proxy.address(), &format!("{pod}/attach")).await? {
+                    match connect(&start, false, server, proxy.address(), &format!("{pod}/attach")).await? {
                         Ok(process) => {
                             let (claim, checker, wrongs) = follow(process, checker, heard).await;
                             (claim, checker, nothing, wrongs)

@@ -4,10 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::{Child, Command},
-    sync::Notify,
     time::{sleep, timeout},
 };
 use wsstream::{
@@ -16,18 +14,21 @@ use wsstream::{
     remotecommand::{Request, client},
 };
 use wsstream_testing::chaos::{
-    Checker, Plan, Proxy, Script, Verdict,
+    Plan, Proxy, Script, Verdict,
     oracle::{Claim, Seen, judge},
     plan::Fault,
-    script::{Departure, Finish, Input, Taking},
+    script::{Departure, Finish, Taking},
     session::converse,
 };
 
 use super::{
+    pipes::feed,
     puppet::Puppet,
     server::{Place, Running},
     words::{kubectl_claim, own_claim, split, without_log},
 };
+
+pub(super) use super::pipes::{collect, drain};
 
 /// Within this every real session has come to an end. A changed length of a TLS record makes its receiver wait for
 /// bytes that never come, which only the deadline for a dead peer (90 s) ends; all else takes seconds.
@@ -177,7 +178,8 @@ impl Session {
             }
         };
         let start = start.protocols([script.protocol.clone()]);
-        Ok(match connect(&start, server, through, &path).await? {
+        let start = if script.spdy { start.spdy_protocols([script.protocol.clone()]) } else { start };
+        Ok(match connect(&start, script.spdy, server, through, &path).await? {
             Ok(mut process) => {
                 if let (Some(_), Some(stdin)) = (&self.attach, &mut process.stdin) {
                     // Where it cannot be sent, the outcome says why.
@@ -216,6 +218,8 @@ impl Session {
                 "host",
                 "--protocol",
                 script.protocol.name(),
+                "--transport",
+                if script.spdy { "spdy" } else { "websocket" },
             ]);
             if !server.token.is_empty() {
                 command.args(["--token", &server.token]);
@@ -226,6 +230,9 @@ impl Session {
             command.args(["host", "--"]).args(self.command(place));
             return;
         }
+        if self.actor == Actor::Kubectl && script.spdy {
+            command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+        }
         // Quiet: notices would stand among the command's own words.
         match &self.attach {
             None if self.actor == Actor::Kubectl => command.arg("exec"),
@@ -235,6 +242,7 @@ impl Session {
         if self.actor == Actor::Program {
             let name = script.protocol.name();
             command.args(["--protocol", if name.is_empty() { "none" } else { name }]);
+            command.args(["--transport", if script.spdy { "spdy" } else { "websocket" }]);
         }
         if script.has_stdin() || self.attach.is_some() {
             command.arg("-i");
@@ -295,16 +303,21 @@ pub(super) type Consumed = wsstream_testing::chaos::session::Consumed;
 /// Asks for a session at `place`, `POD/exec` or `POD/attach`; the inner error is why there is none.
 pub(super) async fn connect(
     start: &client::Start,
+    spdy: bool,
     server: &Running,
     through: SocketAddr,
     place: &str,
 ) -> Result<Result<client::Process, String>> {
     let endpoint: Uri = format!("http://{through}/api/v1/namespaces/default/pods/{place}").parse()?;
-    let mut upgrade = start.request(&endpoint)?;
+    let mut upgrade = if spdy { start.spdy_request(&endpoint)? } else { start.request(&endpoint)? };
     authorise(&mut upgrade, server)?;
     let connected = async {
         let socket = TcpStream::connect(through).await.map_err(|error| error.to_string())?;
-        start.connect(socket, upgrade).await.map_err(|error| error.to_string())
+        let connected = match spdy {
+            true => start.connect_spdy(socket, upgrade).await,
+            false => start.connect(socket, upgrade).await,
+        };
+        connected.map_err(|error| error.to_string())
     };
     Ok(connected.await)
 }
@@ -333,65 +346,4 @@ pub(super) fn authorise<B>(request: &mut wsstream::http::Request<B>, server: &Ru
         request.headers_mut().insert(AUTHORIZATION, bearer);
     }
     Ok(())
-}
-
-/// Reads to the end as the script says; `heard` is told of everything that comes.
-pub(super) async fn drain(
-    mut from: impl AsyncRead + Unpin,
-    mut checker: Checker,
-    taking: Taking,
-    heard: Option<&Notify>,
-) -> Checker {
-    let mut buffer = vec![0; 32 << 10];
-    let mut rested = false;
-    while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        checker.feed(buffer.get(..n).unwrap_or_default());
-        if let Some(heard) = heard {
-            heard.notify_one();
-        }
-        match taking {
-            Taking::Slow(pause) => sleep(pause).await,
-            Taking::Paused(pause) if !rested => {
-                rested = true;
-                sleep(pause).await;
-            }
-            Taking::Eager | Taking::Paused(_) => {}
-        }
-    }
-    checker
-}
-
-pub(super) async fn collect(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
-    let mut all = Vec::new();
-    let _ = from.read_to_end(&mut all).await;
-    all
-}
-
-async fn feed(script: Script, mut stdin: tokio::process::ChildStdin, goes: bool) {
-    if goes && stdin.write_all(GO).await.is_err() || !script.has_stdin() {
-        return;
-    }
-    let content = script.content(0);
-    let mut sent = 0;
-    let mut stalled = script.stalled;
-    while sent < script.stdin {
-        if sent >= script.stdin / 2
-            && let Some(rest) = stalled.take()
-        {
-            sleep(rest).await;
-        }
-        let length = (script.stdin - sent).min(3000);
-        let part = content.bytes(sent, usize::try_from(length).unwrap_or(0));
-        if stdin.write_all(&part).await.is_err() {
-            return;
-        }
-        sent += length;
-    }
-    if script.input == Input::Flood {
-        // A flood has no end of its own: it goes on until somebody closes the pipe.
-        let more = vec![b'.'; 4096];
-        while stdin.write_all(&more).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    }
 }

@@ -169,7 +169,7 @@ impl Copy {
         let archive = archive(from).await?;
         let request = Request::command(self.taker(to, archive.len())).stdin(true).stdout(true).stderr(true);
         let start = client::exec(request).protocols([self.protocol.clone()]);
-        let process = match connect(&start, server, proxy.address(), "host/exec").await? {
+        let process = match connect(&start, false, server, proxy.address(), "host/exec").await? {
             Ok(process) => process,
             Err(why) => return Ok((Claim::Lost(why), Vec::new())),
         };
@@ -194,7 +194,7 @@ impl Copy {
     ) -> Result<(Claim, Vec<String>)> {
         let request = Request::command(Self::giver(from)).stdout(true).stderr(true);
         let start = client::exec(request).protocols([self.protocol.clone()]);
-        let mut process = match connect(&start, server, proxy.address(), "host/exec").await? {
+        let mut process = match connect(&start, false, server, proxy.address(), "host/exec").await? {
             Ok(process) => process,
             Err(why) => return Ok((Claim::Lost(why), Vec::new())),
         };

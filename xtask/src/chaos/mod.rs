@@ -7,17 +7,21 @@ mod attach;
 mod client;
 mod compare;
 mod copy;
+mod cri;
 mod crowd;
+mod forward;
 mod kills;
 mod kubectl_kills;
 mod logs;
 mod memory;
 mod pauses;
 mod peers;
+mod pipes;
 pub mod puppet;
 mod server;
 mod sockets;
 mod supervised;
+mod targets;
 mod terminal;
 mod words;
 
@@ -50,7 +54,9 @@ pub struct Args {
     seed: Option<u64>,
     /// Only this sweep; may be repeated. In memory: bytes, frames, tls, framing, random, spdy-bytes, spdy-frames,
     /// spdy-random, forward-bytes, forward-frames, forward-random. On sockets: library, exec, exec-tls, kubectl,
-    /// kubectl-kills, go, client-go, kills, signals, descriptors, attach, cp, logs, tty, slow, paused
+    /// kubectl-kills, go, client-go, kills, signals, descriptors, attach, cp, logs, tty, slow, paused; over SPDY
+    /// library-spdy, exec-spdy, kubectl-spdy, client-go-spdy; port-forward forward, kubectl-forward; the routes of a
+    /// container runtime's server cri
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Stop each sweep after so many sessions
@@ -105,6 +111,13 @@ const SWEEPS: &[(&str, u32)] = &[
     ("kubectl-kills", 6),
     ("go", 5),
     ("client-go", 5),
+    ("library-spdy", 8),
+    ("exec-spdy", 5),
+    ("kubectl-spdy", 4),
+    ("client-go-spdy", 4),
+    ("forward", 10),
+    ("kubectl-forward", 6),
+    ("cri", 8),
     ("kills", 5),
     ("signals", 1),
     ("descriptors", 1),
@@ -179,7 +192,7 @@ impl Args {
         let place =
             if real.is_empty() { None } else { Some(Place::prepare(&Workspace::find()?, self.debug)?) };
         if let Some(place) = &place
-            && real.iter().any(|(name, _)| matches!(*name, "go" | "client-go"))
+            && real.iter().any(|(name, _)| matches!(*name, "go" | "client-go" | "client-go-spdy"))
         {
             // Built now; where that fails, the sweep says so.
             let _ = place.peers.go();
@@ -217,7 +230,7 @@ impl Args {
             shares_left -= share;
             let Sweep { tally: part, note, took } = run(name, &Budget { time, sessions: self.sessions })?;
             let rate = per_second(part.sessions, took);
-            println!("{name:<13} {:>6.1} s {rate:>6}/s  {part}{}{note}", took.as_secs_f64(), sep(&note));
+            println!("{name:<15} {:>6.1} s {rate:>6}/s  {part}{}{note}", took.as_secs_f64(), sep(&note));
             tally.add(part);
         }
         Ok(tally)

@@ -172,7 +172,7 @@ impl Reader {
         clocks.unsolicited_pong = Duration::from_millis(500);
         let request = Request::command(self.command(place)).stdout(true).stderr(true);
         let start = client::exec(request).protocols([self.script.protocol.clone()]).timeouts(clocks);
-        let mut process = match connect(&start, server, server.address, "host/exec").await? {
+        let mut process = match connect(&start, false, server, server.address, "host/exec").await? {
             Ok(process) => process,
             Err(why) => return Ok((Claim::Lost(why), checker, nothing, Vec::new())),
         };

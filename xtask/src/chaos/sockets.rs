@@ -8,45 +8,54 @@ use std::{
 use anyhow::{Result, bail};
 use tokio::time::timeout_at;
 use wsstream::Subprotocol;
-use wsstream_testing::chaos::{Tally, Verdict};
+use wsstream_testing::chaos::{Tally, Verdict, oracle::FOREIGN};
 
 use super::{
     Budget, Sweep, attach,
     client::{Actor, Session},
-    copy, kills, kubectl_kills, logs, pauses,
+    copy, cri, forward, kills, kubectl_kills, logs, pauses,
     peers::missing,
     server::{Place, Running, Target, puppets},
     terminal,
 };
 
 /// Sessions under way at once: enough to keep two cores busy, few enough that a deadline means something.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// How long sessions that may have to wait for a deadline are waited for when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the server may take to let go of everything: the grace of commands whose client left is 12 s.
-const SETTLES: Duration = Duration::from_secs(30);
+pub(super) const SETTLES: Duration = Duration::from_secs(30);
 
 /// Runs the sweep `name`.
 pub(super) async fn sweep(name: &str, place: &Place, budget: &Budget, seed: u64) -> Result<Sweep> {
     let started = Instant::now();
     let mut note = String::new();
     let lacks = match name {
-        "kubectl" | "kubectl-kills" => place.peers.kubectl().err(),
-        "go" | "client-go" => place.peers.go().err(),
+        "kubectl" | "kubectl-kills" | "kubectl-spdy" | "kubectl-forward" => place.peers.kubectl().err(),
+        "go" | "client-go" | "client-go-spdy" => place.peers.go().err(),
         _ => None,
     };
     if let Some(why) = lacks {
         return Ok(Sweep { note: missing(&why)?, ..Sweep::default() });
     }
     let tally = match name {
-        "library" => mixed(place, Target::Plain, Actor::Library, budget, seed, &mut note).await?,
-        "exec" => mixed(place, Target::Plain, Actor::Program, budget, seed, &mut note).await?,
-        "exec-tls" => mixed(place, Target::Tls, Actor::Program, budget, seed, &mut note).await?,
-        "kubectl" => mixed(place, Target::Tls, Actor::Kubectl, budget, seed, &mut note).await?,
-        "go" => mixed(place, Target::Go, Actor::Library, budget, seed, &mut note).await?,
-        "client-go" => mixed(place, Target::Plain, Actor::ClientGo, budget, seed, &mut note).await?,
+        "library" => mixed(place, Target::Plain, Actor::Library, false, budget, seed, &mut note).await?,
+        "exec" => mixed(place, Target::Plain, Actor::Program, false, budget, seed, &mut note).await?,
+        "exec-tls" => mixed(place, Target::Tls, Actor::Program, false, budget, seed, &mut note).await?,
+        "kubectl" => mixed(place, Target::Tls, Actor::Kubectl, false, budget, seed, &mut note).await?,
+        "go" => mixed(place, Target::Go, Actor::Library, false, budget, seed, &mut note).await?,
+        "client-go" => mixed(place, Target::Plain, Actor::ClientGo, false, budget, seed, &mut note).await?,
+        "library-spdy" => mixed(place, Target::Plain, Actor::Library, true, budget, seed, &mut note).await?,
+        "exec-spdy" => mixed(place, Target::Tls, Actor::Program, true, budget, seed, &mut note).await?,
+        "kubectl-spdy" => mixed(place, Target::Tls, Actor::Kubectl, true, budget, seed, &mut note).await?,
+        "client-go-spdy" => {
+            mixed(place, Target::Plain, Actor::ClientGo, true, budget, seed, &mut note).await?
+        }
+        "forward" => forward::sweep(place, false, budget, seed, &mut note).await?,
+        "kubectl-forward" => forward::sweep(place, true, budget, seed, &mut note).await?,
+        "cri" => cri::sweep(budget, seed, &mut note).await?,
         "kubectl-kills" => kubectl_kills::sweep(place, budget, seed, &mut note).await?,
         "kills" => kills::sweep(place, budget, seed, &mut note).await?,
         "signals" => kills::signals(place, budget, seed, &mut note).await?,
@@ -67,16 +76,21 @@ async fn mixed(
     place: &Place,
     target: Target,
     actor: Actor,
+    spdy: bool,
     budget: &Budget,
     seed: u64,
     note: &mut String,
 ) -> Result<Tally> {
     let server = Running::start(place, target, None).await?;
     let before = server.reading()?;
-    let flips = target == Target::Tls;
+    // Over SPDY a changed length of a TLS record holds a session until the idle timeout, in hours.
+    let flips = target == Target::Tls && !spdy;
     let make = move |number: u64| {
         let seed = seed.wrapping_add(number);
         let mut session = Session::random(actor, seed, flips && seed.is_multiple_of(3));
+        if spdy {
+            session.script = session.script.over_spdy();
+        }
         if target == Target::Go && !session.script.protocol.json_status() {
             // Where both sides have a status to be judged by.
             session.script.protocol =
@@ -104,6 +118,35 @@ async fn mixed(
     Ok(tally)
 }
 
+/// Something that is run in crowds.
+pub(crate) trait Case {
+    /// How to repeat it.
+    fn story(&self) -> String;
+
+    /// Whether somebody else's code says how it ended: its lies are counted as foreign.
+    fn is_foreign(&self) -> bool;
+
+    /// Whether it may have to wait for a deadline. A changed length of a TLS record is only noticed by the deadlines,
+    /// after one minute or two, and how long others' programs wait is their business.
+    fn waits(&self) -> bool {
+        self.is_foreign()
+    }
+}
+
+impl Case for Session {
+    fn story(&self) -> String {
+        Self::story(self)
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.actor.is_foreign()
+    }
+
+    fn waits(&self) -> bool {
+        self.plan.flips() || self.is_foreign()
+    }
+}
+
 /// Runs sessions that `make` makes, `at_once` at a time, until the budget is used up. The lies of others' clients
 /// and of Go's server are counted as foreign.
 pub(crate) async fn swarm(
@@ -111,7 +154,20 @@ pub(crate) async fn swarm(
     server: &Running,
     budget: &Budget,
     at_once: usize,
-    make: impl Fn(u64) -> Session + Send + Sync,
+    make: impl Fn(u64) -> Session,
+) -> Tally {
+    let foreign = server.target == Target::Go;
+    let run = async |session: &Session| session.run(place, server).await;
+    swarm_of(budget, at_once, foreign, make, run).await
+}
+
+/// The same for whatever can be run; `foreign`: what it runs against is somebody else's.
+pub(super) async fn swarm_of<C: Case>(
+    budget: &Budget,
+    at_once: usize,
+    foreign: bool,
+    make: impl Fn(u64) -> C,
+    run: impl AsyncFn(&C) -> Result<(Verdict, u64)>,
 ) -> Tally {
     let next = AtomicU64::new(0);
     let abandoned = AtomicU64::new(0);
@@ -123,19 +179,17 @@ pub(crate) async fn swarm(
             if Instant::now() >= until || budget.sessions.is_some_and(|most| number >= most) {
                 return tally;
             }
-            let session = make(number);
-            let mut part = Tally::default();
-            let run = one(place, server, &session, &mut part);
-            // A changed length of a TLS record is only noticed by the deadlines, after one minute or two, and how long
-            // others' programs wait is their business.
-            let waits = session.plan.flips() || session.actor.is_foreign() || server.target == Target::Go;
-            if !waits {
-                run.await;
-            } else if timeout_at((until + PATIENCE).into(), run).await.is_err() {
+            let case = make(number);
+            let running = run(&case);
+            let result = if !(foreign || case.waits()) {
+                running.await
+            } else if let Ok(result) = timeout_at((until + PATIENCE).into(), running).await {
+                result
+            } else {
                 abandoned.fetch_add(1, Ordering::Relaxed);
                 continue;
-            }
-            tally.add(part);
+            };
+            count(&case, foreign, result, &mut tally);
         }
     };
     let mut tally = Tally::default();
@@ -153,21 +207,25 @@ pub(crate) async fn swarm(
 
 /// Runs one session and counts it.
 pub(super) async fn one(place: &Place, server: &Running, session: &Session, tally: &mut Tally) {
-    match session.run(place, server).await {
-        Ok((Verdict::Lie(what), bytes)) if session.actor.is_foreign() || server.target == Target::Go => {
+    count(session, server.target == Target::Go, session.run(place, server).await, tally);
+}
+
+fn count(case: &impl Case, foreign: bool, result: Result<(Verdict, u64)>, tally: &mut Tally) {
+    match result {
+        Ok((Verdict::Lie(what), bytes)) if foreign || case.is_foreign() => {
             tally.sessions += 1;
             tally.foreign_lies += 1;
             tally.bytes += bytes;
-            tally.example(format!("(foreign) {what}\n      {}", session.story()));
+            tally.example(format!("{FOREIGN}{what}\n      {}", case.story()));
         }
         Ok((verdict, bytes)) => {
             tally.bytes += bytes;
-            tally.count(&verdict, || session.story());
+            tally.count(&verdict, || case.story());
         }
         Err(error) => {
             // The sweep itself is at fault; silence would look like success.
             let verdict = Verdict::Lie(format!("the session could not be run: {error:#}"));
-            tally.count(&verdict, || session.story());
+            tally.count(&verdict, || case.story());
         }
     }
 }

@@ -184,7 +184,7 @@ impl Screen {
         let start = client::exec(request).protocols([script.protocol.clone()]);
         let ready = Notify::new();
         let mut shown = self.shown(&ready);
-        let mut process = match connect(&start, server, proxy.address(), "host/exec").await? {
+        let mut process = match connect(&start, false, server, proxy.address(), "host/exec").await? {
             Ok(process) => process,
             Err(why) => return Ok((Claim::Lost(why), shown.checker, script.checker(2), Vec::new())),
         };

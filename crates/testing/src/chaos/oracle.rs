@@ -145,8 +145,12 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// So many lies are kept with their story.
+/// So many lies are kept with their story, and so many at most before one of somebody else's.
 const EXAMPLES: usize = 20;
+const FOREIGN_EXAMPLES: usize = 6;
+
+/// What the story of somebody else's lie begins with.
+pub const FOREIGN: &str = "(foreign) ";
 
 impl Tally {
     /// Counts one session; `story` says how to repeat it.
@@ -170,9 +174,10 @@ impl Tally {
         }
     }
 
-    /// Keeps a lie's story.
+    /// Keeps a lie's story. Those of our code are not crowded out by others'.
     pub fn example(&mut self, story: String) {
-        if self.examples.len() < EXAMPLES {
+        let foreign = |story: &String| story.starts_with(FOREIGN);
+        if self.examples.len() < if foreign(&story) { FOREIGN_EXAMPLES } else { EXAMPLES } {
             self.examples.push(story);
         }
     }

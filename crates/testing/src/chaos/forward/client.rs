@@ -106,8 +106,10 @@ pub async fn converse(
             }
         }
         if script.lives_on() {
-            // The client is done with its connections, and cannot know when the programs behind the ports are.
-            let ends = join_all(views.iter().map(|[_, view]| async {
+            // The client is done with its connections, and cannot know when the programs behind the ports are. Of those
+            // that are broken nothing more is expected.
+            let whole = views.iter().filter(|[near, _]| near.borrow().end == Some(End::Clean));
+            let ends = join_all(whole.map(|[_, view]| async {
                 let _ = view.subscribe().wait_for(|view| view.end.is_some()).await;
             }));
             tokio::select! {
