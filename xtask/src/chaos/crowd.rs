@@ -10,7 +10,7 @@ use anyhow::Result;
 use tokio::time::sleep;
 use wsstream_testing::chaos::{
     Plan, Proxy, Script, Tally, Verdict,
-    oracle::{Claim, Seen, judge},
+    oracle::{Claim, FOREIGN, Seen, judge},
     plan::Fault,
 };
 
@@ -118,7 +118,7 @@ pub(super) fn count(tally: &mut Tally, session: Result<Judged>, story: impl FnOn
             tally.sessions += 1;
             tally.foreign_lies += 1;
             tally.bytes += bytes;
-            tally.example(format!("(foreign) {what}\n      {}", story()));
+            tally.example(format!("{FOREIGN}{what}\n      {}", story()));
         }
         Ok(Judged { verdict, bytes, .. }) => {
             tally.bytes += bytes;

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
     sync::watch,
@@ -109,7 +109,7 @@ impl Forwarded {
             _ => script,
         };
         let (up, down) = script.volume();
-        Self { actor, plan: Plan::brief(seed, up, down), script, reconnects: seed % 3 == 0 }
+        Self { actor, plan: Plan::brief(seed, up, down), script, reconnects: seed.is_multiple_of(3) }
     }
 
     async fn run(&self, place: &Place, server: &Running) -> Result<(Verdict, u64)> {
@@ -211,7 +211,7 @@ impl Forwarded {
             return std::future::pending().await;
         };
         if near.subscribe().wait_for(|view| view.heard.seen() >= at).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -264,10 +264,7 @@ pub(super) fn verdict(
 }
 
 /// The local ports, in the order of the pod's; `None` when the program ends before.
-async fn locals(
-    said: &mut (impl AsyncRead + Unpin + tokio::io::AsyncBufRead),
-    ports: &[u16],
-) -> Option<Vec<u16>> {
+async fn locals(said: &mut (impl AsyncBufRead + Unpin), ports: &[u16]) -> Option<Vec<u16>> {
     let mut found: Vec<Option<u16>> = vec![None; ports.len()];
     let mut line = String::new();
     while found.iter().any(Option::is_none) {

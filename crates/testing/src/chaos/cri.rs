@@ -96,7 +96,7 @@ impl Server {
             let cmd = vec!["run".to_owned()];
             self.server.get_exec(ExecRequest { container_id, cmd, tty, stdin, stdout, stderr })
         };
-        Ok((self.path(url?), play))
+        Ok((self.path(&url?), play))
     }
 
     /// A path to ports of loopback.
@@ -107,11 +107,11 @@ impl Server {
     pub fn forward(&self, ports: &[u16]) -> Result<String, cri::Error> {
         let port = ports.iter().copied().map(i32::from).collect();
         let pod_sandbox_id = "sandbox".to_owned();
-        Ok(self.path(self.server.get_port_forward(PortForwardRequest { pod_sandbox_id, port })?))
+        Ok(self.path(&self.server.get_port_forward(PortForwardRequest { pod_sandbox_id, port })?))
     }
 
-    fn path(&self, url: String) -> String {
-        url.split_once(&self.address.to_string()).map_or(url.clone(), |(_, path)| path.to_owned())
+    fn path(&self, url: &str) -> String {
+        url.split_once(&self.address.to_string()).map_or(url, |(_, path)| path).to_owned()
     }
 
     /// How many sessions run now.
