@@ -332,6 +332,22 @@ async fn an_upload_that_breaks_off_is_a_reset_at_the_target() {
     }
 }
 
+/// A relay that was given up before it began has relayed nothing, and its socket must not look as if it had.
+#[tokio::test]
+async fn a_relay_that_is_never_polled_resets_its_socket() {
+    let port = echo().await;
+    let (address, _reports) = forwarding(Routes::loopback(), Options::default()).await;
+    let session = open(address, wsstream::portforward::client::spdy()).await;
+    let (listener, local) = target().await;
+    let mut user = TcpStream::connect(("127.0.0.1", local)).await.unwrap();
+    let mut socket = accept(&listener).await;
+    let options = wsstream::portforward::RelayOptions::default();
+    drop(wsstream::portforward::relay_tcp(session.connect(port).await, &mut socket, &options));
+    drop(socket);
+    let error = read_all(&mut user).await.expect_err("an end in good order");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// What had arrived when the client left is still handed on.
 #[tokio::test]
 async fn an_upload_is_complete_although_the_client_left_behind_it() {

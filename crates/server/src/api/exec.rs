@@ -75,7 +75,7 @@ pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<
     };
     let response = exec.response().map(|()| Body::empty());
     let executor = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
-    api.sessions().spawn(session.run(async move { exec.serve(executor).await }));
+    api.sessions().spawn(session.run(Box::pin(exec.serve(executor))));
     Ok(response)
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Resul
     };
     let response = attach.response().map(|()| Body::empty());
     let attacher = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
-    api.sessions().spawn(session.run(async move { attach.serve(attacher).await }));
+    api.sessions().spawn(session.run(Box::pin(attach.serve(attacher))));
     Ok(response)
 }
 

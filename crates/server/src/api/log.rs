@@ -68,7 +68,7 @@ pub(crate) async fn log_of(
     let mut limits = api.session_options();
     // A quiet log is not an idle session (upstream sets no idle timeout here either).
     limits.timeouts.idle = None;
-    api.sessions().spawn(session.run(async move {
+    api.sessions().spawn(session.run(Box::pin(async move {
         let opened =
             upgrade.open(|builder| reader::sender(builder).limits(limits.limits).timeouts(limits.timeouts));
         let (connection, driver) = match opened.await {
@@ -82,7 +82,7 @@ pub(crate) async fn log_of(
             Ok(bytes) => format!("{bytes} bytes, complete"),
             Err(error) => error.to_string(),
         }
-    }));
+    })));
     Ok(response)
 }
 

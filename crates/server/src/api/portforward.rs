@@ -69,7 +69,7 @@ pub(crate) fn forward_to(
     let response = forward.response().map(|()| Body::empty());
     let forwarder = InPod { ports: pod.ports.clone(), sessions: api.sessions().clone() };
     let closing = api.sessions().closing().cancelled_owned();
-    api.sessions().spawn(session.run(async move { forward.serve_until(forwarder, closing).await }));
+    api.sessions().spawn(session.run(Box::pin(forward.serve_until(forwarder, closing))));
     Ok(response)
 }
 

@@ -3,7 +3,7 @@
 use super::{Api, peer_of};
 use crate::{auth, pod::PodSnapshot};
 use axum::extract::Request;
-use std::fmt;
+use std::{fmt, pin::Pin};
 use tracing::{Level, event};
 
 /// What the lines say. The command is not among it: an argv may hold secrets.
@@ -57,7 +57,9 @@ impl Session {
     }
 
     /// Runs the session between its two lines.
-    pub(super) async fn run<R: fmt::Display>(mut self, session: impl Future<Output = R> + Send) {
+    ///
+    /// Boxed: a future that is awaited by value lies twice in the one that awaits it, and that one again.
+    pub(super) async fn run<R: fmt::Display>(mut self, session: Pin<Box<dyn Future<Output = R> + Send>>) {
         line!(Level::INFO, self, "session started");
         // Armed from here on: a request that was refused after all leaves no line.
         let armed = Armed(&mut self);

@@ -21,7 +21,8 @@ pub(crate) async fn exec(
     ending: &Ending,
 ) -> Result<ExitCode, Failure> {
     let result = if request.tty {
-        pty::run(&request.command, options, streams, ending).await
+        // Boxed, so that sessions without a terminal do not hold the room that this one takes.
+        Box::pin(pty::run(&request.command, options, streams, ending)).await
     } else {
         pipes::run(&request.command, options, streams, ending).await
     };

@@ -161,14 +161,17 @@ where
 ///
 /// As [`relay`].
 #[cfg(feature = "net")]
-pub async fn relay_tcp(
+pub fn relay_tcp<'a>(
     stream: PortStream,
-    socket: &mut TcpStream,
-    options: &RelayOptions,
-) -> Result<Relayed, ForwardError> {
+    socket: &'a mut TcpStream,
+    options: &'a RelayOptions,
+) -> impl Future<Output = Result<Relayed, ForwardError>> + Send + 'a {
+    // Before the first poll: a caller that drops the future unpolled has relayed nothing.
     let mut socket = ResetUnlessWhole::new(socket);
-    let ResetUnlessWhole { socket, up } = &mut socket;
-    relay_counting(stream, &mut **socket, options, up).await
+    async move {
+        let ResetUnlessWhole { socket, up } = &mut socket;
+        relay_counting(stream, &mut **socket, options, up).await
+    }
 }
 
 #[cfg(feature = "net")]

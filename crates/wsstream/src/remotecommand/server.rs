@@ -257,6 +257,7 @@ where
     let Accepted { request, upgrade, options } = accepted;
     match upgrade {
         Wire::WebSocket(upgrade) => websocket::run(upgrade, options, request, call).await,
-        Wire::Spdy(upgrade) => spdy::run(upgrade, options, request, call).await,
+        // Boxed, so that the sessions over WebSocket do not hold the room that this one takes.
+        Wire::Spdy(upgrade) => Box::pin(spdy::run(upgrade, options, request, call)).await,
     }
 }
