@@ -67,3 +67,11 @@ fn nothing_happens_and_nothing_is_lost() {
         }
     }
 }
+
+/// Streams that stand behind the uploads of other connections on a slow line are answered when they have come through.
+#[test]
+fn replies_to_streams_behind_a_slow_upload_are_waited_for() {
+    let mut worker = Worker::default();
+    let run = worker.random_forwarding(249_025_437_008_239);
+    assert!(!matches!(run.verdict, Verdict::Lie(_)), "{run:?}");
+}

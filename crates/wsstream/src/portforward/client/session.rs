@@ -103,11 +103,16 @@ impl Forward {
                 let request = RequestId::new(next.fetch_add(1, Ordering::Relaxed));
                 let mut opened = pin!(by_streams(connection, port, request));
                 let since = Instant::now();
+                // What the wire still takes counts, too: the streams may stand behind the uploads of others.
+                let moved = || {
+                    let stats = connection.stats();
+                    (stats.received, stats.sent.saturating_sub(stats.unsent as u64))
+                };
                 loop {
-                    let before = connection.stats().received;
+                    let before = moved();
                     match timeout(REPLY, &mut opened).await {
                         Ok(opened) => return opened,
-                        Err(_) if connection.stats().received == before => {
+                        Err(_) if moved() == before => {
                             return Err(OpenError::Silent(REPLY));
                         }
                         Err(_) if since.elapsed() >= REPLY_AT_MOST => {
