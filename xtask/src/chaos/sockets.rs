@@ -22,7 +22,7 @@ use super::{
 /// Sessions under way at once: enough to keep two cores busy, few enough that a deadline means something.
 pub(super) const AT_ONCE: usize = 8;
 
-/// How long sessions that may have to wait for a deadline are waited for when the time is up.
+/// How long sessions that may have to wait for a deadline are waited for at most when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the server may take to let go of everything: the grace of commands whose client left is 12 s.
@@ -172,6 +172,7 @@ pub(super) async fn swarm_of<C: Case>(
     let next = AtomicU64::new(0);
     let abandoned = AtomicU64::new(0);
     let until = Instant::now() + budget.time;
+    let patience = PATIENCE.min(budget.time / 3);
     let worker = || async {
         let mut tally = Tally::default();
         loop {
@@ -183,7 +184,7 @@ pub(super) async fn swarm_of<C: Case>(
             let running = run(&case);
             let result = if !(foreign || case.waits()) {
                 running.await
-            } else if let Ok(result) = timeout_at((until + PATIENCE).into(), running).await {
+            } else if let Ok(result) = timeout_at((until + patience).into(), running).await {
                 result
             } else {
                 abandoned.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use wsstream::cri::{self, AttachRequest, ExecRequest, PortForwardRequest};
 use wsstream::portforward::{ForwardError, PortStream, RelayOptions, relay_tcp};
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
-use super::script::Script;
+use super::script::{PANIC, Script};
 use super::session::{Served, command, http};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -120,7 +120,7 @@ impl Server {
         self.server.sessions()
     }
 
-    /// Panics of this process since the first server was started.
+    /// Panics of this process since the first server was started, but those of scripts.
     #[must_use]
     pub fn panics(&self) -> u64 {
         PANICS.load(Ordering::Relaxed)
@@ -138,7 +138,10 @@ fn watch_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            PANICS.fetch_add(1, Ordering::Relaxed);
+            // Sweeps in memory may run beside, with panics of their own.
+            if info.payload().downcast_ref::<&str>() != Some(&PANIC) {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+            }
             before(info);
         }));
     });
