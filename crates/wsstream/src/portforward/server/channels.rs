@@ -42,9 +42,7 @@ pub(super) async fn serve<F: PortForwarder>(
         // When all have ended, so has the session: behind everything that was sent. Its end is that of the data of the last
         // connection, for most clients the only one.
         connection.shutdown(&match last {
-            Err(error) if !error.is_clients() => {
-                CloseReason::new(CloseCode::INTERNAL, channel::FAILED)
-            }
+            Err(error) if !error.is_clients() => CloseReason::new(CloseCode::INTERNAL, channel::FAILED),
             // A port that has given its whole answer is none that failed, whatever the client had more to say.
             _ => CloseReason::code(CloseCode::NORMAL),
         });
