@@ -29,9 +29,6 @@ pub(super) async fn handle(mut socket: TcpStream, pair: PortPair, sessions: Arc<
 
 /// `Err` when the connection was not whole; without a text when it was the local client who broke it off.
 async fn forward(socket: &mut TcpStream, pair: PortPair, sessions: &Sessions) -> Result<(), Option<String>> {
-    // As long as it leads nowhere it has not even an empty answer: an end in good order would be one, also when the program
-    // ends now. Then the relay decides.
-    let _ = socket.set_zero_linger();
     let connected = sessions.connect(pair.remote).await.map_err(Some)?;
     // Held to the end: over channels it is the session itself.
     let (mut report, _session) = (connected.report, connected.session);

@@ -143,6 +143,9 @@ async fn serve(listeners: &Listeners, sessions: &Arc<Sessions>, notices: Notices
     loop {
         tokio::select! {
             (socket, pair) = listeners.accept() => {
+                // As long as it leads nowhere it has not even an empty answer: an end in good order would be one, also
+                // when the program ends now. Later the relay decides.
+                let _ = socket.set_zero_linger();
                 running.spawn(local::handle(socket, pair, Arc::clone(sessions), notices));
             }
             Some(_) = running.join_next() => {}
