@@ -12,6 +12,9 @@
 
 mod spdy_common;
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +62,58 @@ async fn shutdown_sends_what_was_queued_and_then_says_goodbye() {
         assert_eq!(soon(pair.server_end).await.unwrap(), by_us);
         assert_eq!(soon(pair.server.ended()).await, by_us);
     }
+}
+
+/// A wire that takes all and never says that it was flushed, as a tunnel whose own wire stands still. Whoever waited for
+/// that waited for ever when the peer ended the connection.
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_with_the_connection() {
+    struct Unflushed(tokio::io::DuplexStream);
+
+    impl tokio::io::AsyncRead for Unflushed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Unflushed {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, data)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let (client, client_end) = Builder::client().start(Unflushed(ours));
+    let client_end = tokio::spawn(client_end);
+    let (server, server_end) = Builder::server().start(theirs);
+    tokio::spawn(server_end);
+    let mut stream = client.open(&headers("data"), false).await.unwrap();
+    let _far = server.accept().await.unwrap().accept();
+    stream.replied().await.unwrap();
+    stream.writer().send(Bytes::from_static(b"x")).await.unwrap();
+    let shutting = tokio::spawn(async move { stream.shutdown().await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!shutting.is_finished());
+    server.shutdown(GoAwayStatus::OK);
+    client_end.await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(60), shutting).await.unwrap().unwrap();
+    error.expect_err("nobody knows whether it arrived");
 }
 
 #[tokio::test]

@@ -59,6 +59,9 @@ pub struct Args {
     /// container runtime's server cri
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// All but this sweep; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    without: Vec<String>,
     /// Stop each sweep after so many sessions
     #[arg(long, value_name = "N")]
     sessions: Option<u64>,
@@ -160,6 +163,7 @@ impl Args {
 
     fn wants(&self, name: &str) -> bool {
         match self.only.as_slice() {
+            [] if self.without.iter().any(|without| without == name) => false,
             [] => !LONG.contains(&name) || self.minutes >= TIME_FOR_LONG,
             only => only.iter().any(|only| only == name),
         }
@@ -183,7 +187,8 @@ impl Args {
             let budget = Budget { time, sessions: self.sessions };
             return runtime.block_on(compare::run(&workspace, &place, &budget, seed));
         }
-        if let Some(unknown) = self.only.iter().find(|only| SWEEPS.iter().all(|(name, _)| name != only)) {
+        let named = || self.only.iter().chain(&self.without);
+        if let Some(unknown) = named().find(|only| SWEEPS.iter().all(|(name, _)| name != only)) {
             bail!("there is no sweep {unknown:?}");
         }
         let chosen = SWEEPS.iter().filter(|(name, _)| self.wants(name));

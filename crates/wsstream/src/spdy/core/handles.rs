@@ -254,6 +254,10 @@ impl Core {
         if self.session.queued_out(id) == 0 && !self.needs_flush {
             return Poll::Ready(Ok(()));
         }
+        if self.end.is_some() {
+            // The wire never said that it had let go of it, and is asked no more.
+            return Poll::Ready(Err(WriteError::Lost(self.loss().unwrap_or(Loss::Eof))));
+        }
         self.watch(id, 0, true);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.write_waker = Some(cx.waker().clone());
