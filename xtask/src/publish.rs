@@ -1,7 +1,9 @@
 //! Whether the crates could be published now.
 //!
 //! Cargo publishes a workspace in dependency order and, in a dry run, lets the later crates see the packages of
-//! the earlier ones: members that are not on a registry yet are no obstacle.
+//! the earlier ones: members that are not on a registry yet are no obstacle. It unpacks them where it keeps what it has
+//! downloaded, by the path of the target directory and the version alone, and never looks there again: a second run with the
+//! same version would see the first one's sources. Hence a target directory that no run had before.
 
 use std::{fs, path::Path};
 
@@ -17,12 +19,21 @@ use crate::{
 pub fn run(workspace: &Workspace, allow_dirty: bool, totals: &mut Totals) {
     totals.case("publish: metadata", || Outcome::from_faults(&metadata_faults(workspace)));
     totals.case("publish: dry run", || {
+        let targets = workspace.root.join("target");
+        let made = fs::create_dir_all(&targets)
+            .and_then(|()| tempfile::Builder::new().prefix("publish-").tempdir_in(&targets));
+        let target = match made {
+            Ok(target) => target,
+            Err(error) => {
+                return Outcome::Failed(format!("no folder for it in {}: {error}", targets.display()));
+            }
+        };
         let mut args = vec!["publish", "--dry-run", "--workspace", "--locked"];
         if allow_dirty {
             args.push("--allow-dirty");
         }
         let mut command = workspace.cargo(&args);
-        show(&mut command)
+        show(command.arg("--target-dir").arg(target.path()))
     });
 }
 
