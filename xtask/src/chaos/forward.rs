@@ -156,8 +156,11 @@ impl Forwarded {
             let rest = tokio::spawn(collect(said));
             let each = self.script.connections.iter().zip(&locals).zip(views.iter());
             let conversations = join_all(each.map(|((one, port), [view, _])| near(one, *port, view)));
+            // They live until the program has gone: a local socket that is closed before is an end in good order, which a
+            // program that is about to be killed may still hand on.
+            tokio::pin!(conversations);
             let stayed = tokio::select! {
-                _ = conversations => true,
+                _ = &mut conversations => true,
                 () = self.leaves(views) => false,
             };
             if stayed && self.is_foreign() {
