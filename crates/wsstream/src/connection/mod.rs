@@ -131,6 +131,12 @@ impl Builder {
         self
     }
 
+    /// As [`unsent_probe`](Self::unsent_probe), for a probe that the caller may have given: one that was given counts for
+    /// more than the one that was found in the upgrade.
+    pub(crate) fn given_probe(self, given: Option<UnsentProbe>) -> Self {
+        if given.is_some() { self.unsent_probe(given) } else { self }
+    }
+
     /// Bytes that were read from the stream behind the HTTP head of the upgrade.
     pub fn already_read(mut self, bytes: Bytes) -> Self {
         self.already_read = bytes;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::cache::Cache;
 use super::config::{Base, Config};
@@ -87,9 +88,7 @@ impl<R: Runtime> Server<R> {
 
     fn grant(&self, granted: Granted) -> Result<String, Error> {
         let Shared { base, tokens, sessions, .. } = &*self.shared;
-        if sessions.closing.is_cancelled() {
-            return Err(Error::Unavailable);
-        }
+        let _entered = sessions.enter().ok_or(Error::Unavailable)?;
         let route = granted.route();
         Ok(base.url(route, &tokens.insert(granted)?))
     }
@@ -110,22 +109,7 @@ impl<R> Server<R> {
     /// All sessions have ended when this returns. Dropped before, the wait is over and what was begun stays as it is; a
     /// second call is harmless.
     pub async fn drain(&self, limit: Duration) -> Drained {
-        let Sessions { tasks, closing, ending, cut } = &self.shared.sessions;
-        closing.cancel();
-        tasks.close();
-        let all = |limit| tokio::time::timeout(limit, tasks.wait());
-        if all(limit).await.is_ok() {
-            return Drained::default();
-        }
-        let ended = tasks.len();
-        ending.cancel();
-        if all(self.shared.farewell).await.is_ok() {
-            return Drained { ended, cut: 0 };
-        }
-        let left = tasks.len();
-        cut.cancel();
-        tasks.wait().await;
-        Drained { ended, cut: left }
+        self.shared.sessions.drain(limit, self.shared.farewell).await
     }
 }
 
@@ -151,6 +135,31 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// Leave to begin a session; `None` when the server ends. [`drain`](Self::drain) waits for who has it: whoever was let
+    /// in before is among those that it ends.
+    pub(super) fn enter(&self) -> Option<TaskTrackerToken> {
+        let entered = self.tasks.token();
+        (!self.closing.is_cancelled()).then_some(entered)
+    }
+
+    async fn drain(&self, limit: Duration, farewell: Duration) -> Drained {
+        self.closing.cancel();
+        self.tasks.close();
+        let all = |limit| tokio::time::timeout(limit, self.tasks.wait());
+        if all(limit).await.is_ok() {
+            return Drained::default();
+        }
+        let ended = self.tasks.len();
+        self.ending.cancel();
+        if all(farewell).await.is_ok() {
+            return Drained { ended, cut: 0 };
+        }
+        let left = self.tasks.len();
+        self.cut.cancel();
+        self.tasks.wait().await;
+        Drained { ended, cut: left }
+    }
+
     /// Runs a session, with a line before and one after it. No command is in them: arguments may be secrets.
     pub(super) fn spawn<T: fmt::Display>(
         &self,
@@ -189,5 +198,37 @@ impl<R> Clone for Server<R> {
 impl<R> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("base", &self.shared.base).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    const FAREWELL: Duration = Duration::from_secs(3);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_begins_while_the_server_ends_is_ended_too() {
+        let sessions = Sessions::default();
+        let entered = sessions.enter().unwrap();
+        let draining = sessions.drain(Duration::from_secs(1), FAREWELL);
+        tokio::pin!(draining);
+        tokio::select! {
+            biased;
+            drained = &mut draining => panic!("{drained:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(sessions.enter().is_none());
+        sessions.spawn("exec", "container".to_owned(), pending::<String>());
+        drop(entered);
+        assert_eq!(draining.await, Drained { ended: 1, cut: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_without_sessions_ends_at_once() {
+        let sessions = Sessions::default();
+        drop(sessions.enter().unwrap());
+        assert_eq!(sessions.drain(Duration::from_secs(60), FAREWELL).await, Drained::default());
     }
 }

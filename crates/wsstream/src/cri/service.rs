@@ -39,9 +39,10 @@ impl<R: Runtime> Server<R> {
         // Used up by the first request, whatever it is worth.
         let granted =
             tokens.consume(token).filter(|granted| granted.route() == route).ok_or_else(not_found)?;
-        if sessions.closing.is_cancelled() {
-            return Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, Error::Unavailable.to_string())));
-        }
+        // Held until the session is a task.
+        let _entered = sessions.enter().ok_or_else(|| {
+            Box::new(text(StatusCode::SERVICE_UNAVAILABLE, Error::Unavailable.to_string()))
+        })?;
         let within = |id: &str| Within {
             runtime: runtime.clone(),
             id: id.to_owned(),

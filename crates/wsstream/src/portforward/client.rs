@@ -260,8 +260,11 @@ impl Attempt {
         }
         let modes = channel_modes(self.ports.len()).map(wsstream_proto::channel::ChannelMode::mirrored);
         let (connection, driver) = accepted.open(|builder| {
-            let builder = builder.channels(modes).limits(self.limits.clone()).timeouts(self.timeouts.clone());
-            if self.probe.is_some() { builder.unsent_probe(self.probe.clone()) } else { builder }
+            builder
+                .channels(modes)
+                .limits(self.limits.clone())
+                .timeouts(self.timeouts.clone())
+                .given_probe(self.probe.clone())
         });
         let session = Forward::channels(self.wire, connection, &self.ports);
         (session, Driver(Carrier::WebSocket(driver)))
@@ -273,8 +276,7 @@ impl Attempt {
     }
 
     fn prepare(&self, builder: spdy::Builder) -> spdy::Builder {
-        let builder = builder.limits(self.spdy.clone()).timeouts(self.timeouts.clone());
-        if self.probe.is_some() { builder.unsent_probe(self.probe.clone()) } else { builder }
+        builder.limits(self.spdy.clone()).timeouts(self.timeouts.clone()).given_probe(self.probe.clone())
     }
 }
 

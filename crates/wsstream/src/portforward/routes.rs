@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::{ForwardError, PortForwarder, PortStream, RelayOptions, relay, relay_tcp};
@@ -191,7 +191,7 @@ impl Routes {
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ForwardError> {
         let mut first = None;
         for address in addresses {
-            match self.within(TcpStream::connect(address)).await {
+            match self.within(connect_or_reset(*address)).await {
                 Ok(socket) => {
                     // Small writes are somebody's key presses.
                     let _ = socket.set_nodelay(true);
@@ -210,6 +210,14 @@ impl Routes {
     async fn within<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         timeout(self.connect, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Connects. A socket that is dropped on the way may have been accepted at the other end already: it is reset, so that
+/// nobody there takes it for a client that had nothing to say. `relay_tcp` keeps it so until all is handed on.
+async fn connect_or_reset(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    socket.connect(address).await
 }
 
 impl PortForwarder for Routes {

@@ -206,11 +206,11 @@ impl PortForward {
     pub async fn serve_until<F: PortForwarder>(self, forwarder: F, stop: impl Future<Output = ()>) -> Report {
         let mut report = Report::new(self.subprotocol().clone());
         let Self { asked, options } = self;
-        let timeouts = options.timeouts.clone();
-        let probe = options.unsent_probe.clone();
         let prepare = |builder: crate::spdy::Builder| {
-            let builder = builder.limits(options.spdy.clone()).timeouts(timeouts.clone());
-            if probe.is_some() { builder.unsent_probe(probe.clone()) } else { builder }
+            builder
+                .limits(options.spdy.clone())
+                .timeouts(options.timeouts.clone())
+                .given_probe(options.unsent_probe.clone())
         };
         let opened = match asked {
             Asked::Channels { upgrade, ports } => {

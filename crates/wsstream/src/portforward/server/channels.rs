@@ -21,14 +21,11 @@ pub(super) async fn serve<F: PortForwarder>(
     report: &mut Report,
 ) {
     let opened = upgrade.open(|builder| {
-        let builder = builder
+        builder
             .channels(channel_modes(ports.len()))
             .limits(options.limits.clone())
-            .timeouts(options.timeouts.clone());
-        match &options.unsent_probe {
-            Some(probe) => builder.unsent_probe(Some(probe.clone())),
-            None => builder,
-        }
+            .timeouts(options.timeouts.clone())
+            .given_probe(options.unsent_probe.clone())
     });
     let (connection, driver) = match opened.await {
         Ok(opened) => opened,

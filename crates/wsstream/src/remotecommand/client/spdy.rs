@@ -61,8 +61,10 @@ struct Opened {
 pub(super) async fn open(start: &Start, accepted: SpdyAccepted) -> Result<Process, ConnectError> {
     let subprotocol = accepted.protocol().clone();
     let (connection, mut driver) = accepted.open(|builder| {
-        let builder = builder.limits(start.spdy_limits.clone()).timeouts(start.timeouts.clone());
-        if start.probe.is_some() { builder.unsent_probe(start.probe.clone()) } else { builder }
+        builder
+            .limits(start.spdy_limits.clone())
+            .timeouts(start.timeouts.clone())
+            .given_probe(start.probe.clone())
     });
     let opening = Opened::open(&connection, &start.request, &subprotocol);
     let opened = match select(pin!(opening), &mut driver).await {

@@ -46,9 +46,11 @@ pub(super) fn open(start: &Start, accepted: Accepted) -> Process {
         when(tty, ChannelMode::Write),
     ];
     let (connection, driver) = accepted.open(|builder| {
-        let builder =
-            builder.channels(channels).limits(start.limits.clone()).timeouts(start.timeouts.clone());
-        if start.probe.is_some() { builder.unsent_probe(start.probe.clone()) } else { builder }
+        builder
+            .channels(channels)
+            .limits(start.limits.clone())
+            .timeouts(start.timeouts.clone())
+            .given_probe(start.probe.clone())
     });
     let reader = |on: bool, channel| on.then(|| connection.reader(channel)).flatten();
     let writer =

@@ -33,13 +33,7 @@ where
     let mut report = Report::new(upgrade.protocol().clone());
     let Options { spdy, mut timeouts, unsent_probe, stream_creation, .. } = options;
     let idle = IdleClock::take(&mut timeouts);
-    let opened = upgrade.open(|builder| {
-        let builder = builder.limits(spdy).timeouts(timeouts);
-        match unsent_probe {
-            Some(probe) => builder.unsent_probe(Some(probe)),
-            None => builder,
-        }
-    });
+    let opened = upgrade.open(|builder| builder.limits(spdy).timeouts(timeouts).given_probe(unsent_probe));
     let (connection, driver) = match opened.await {
         Ok(opened) => opened,
         Err(error) => {

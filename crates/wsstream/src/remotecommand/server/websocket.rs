@@ -41,11 +41,7 @@ where
     let Options { limits, mut timeouts, unsent_probe, .. } = options;
     let idle = IdleClock::take(&mut timeouts);
     let opened = upgrade.open(|builder| {
-        let builder = builder.channels(channels(&request)).limits(limits).timeouts(timeouts);
-        match unsent_probe {
-            Some(probe) => builder.unsent_probe(Some(probe)),
-            None => builder,
-        }
+        builder.channels(channels(&request)).limits(limits).timeouts(timeouts).given_probe(unsent_probe)
     });
     match opened.await {
         Ok((connection, driver)) => session(connection, driver, request, call, &idle, &mut report).await,
