@@ -239,4 +239,16 @@ mod tests {
         assert!(Routes::loopback().allows(1));
         assert!(!Routes::loopback().only([]).allows(1));
     }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_on_its_way_is_reset_at_the_port() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connecting = Box::pin(connect_or_reset(listener.local_addr().unwrap()));
+        assert!(futures_util::poll!(&mut connecting).is_pending());
+        drop(connecting);
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let error = accepted.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
 }
