@@ -22,6 +22,7 @@ use axum::{
 };
 use http::{HeaderMap, header};
 use std::sync::Arc;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use wsstream::{
     proto::{
         status::Status,
@@ -68,7 +69,7 @@ impl Place {
 
 /// Runs a command in a place.
 pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
-    let session = prepare(api, "exec", place, &request)?;
+    let (session, _entered) = prepare(api, "exec", place, &request)?;
     let exec = match server::Exec::accept_spelled(&mut request, place.spelling) {
         Ok(exec) => exec.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
@@ -81,7 +82,7 @@ pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<
 
 /// Attaches to what runs in a place.
 pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
-    let session = prepare(api, "attach", place, &request)?;
+    let (session, _entered) = prepare(api, "attach", place, &request)?;
     let attach = match server::Attach::accept_spelled(&mut request, place.spelling) {
         Ok(attach) => attach.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
@@ -93,7 +94,12 @@ pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Resul
 }
 
 /// Everything else that can be wrong before the upgrade is looked at.
-fn prepare(api: &Api, kind: &'static str, place: &Place, request: &Request) -> Result<Session, Refusal> {
+fn prepare(
+    api: &Api,
+    kind: &'static str,
+    place: &Place,
+    request: &Request,
+) -> Result<(Session, TaskTrackerToken), Refusal> {
     let phase = place.snapshot.phase;
     if phase.is_over() {
         let verb = if kind == "exec" { "exec into" } else { "attach to" };
@@ -102,16 +108,13 @@ fn prepare(api: &Api, kind: &'static str, place: &Place, request: &Request) -> R
         )));
     }
     check_upgrade(request.headers())?;
-    refuse_when_closing(api)?;
-    Ok(Session::new(api, kind, &place.snapshot, &place.container.name, request))
+    let entered = refuse_when_closing(api)?;
+    Ok((Session::new(api, kind, &place.snapshot, &place.container.name, request), entered))
 }
 
-/// A session that began now would be ended at once.
-pub(crate) fn refuse_when_closing(api: &Api) -> Result<(), Refusal> {
-    if api.sessions().is_closing() {
-        return Err(Status::service_unavailable(SHUTTING_DOWN).into());
-    }
-    Ok(())
+/// A session that began when the server is about to end would be ended at once. To be held until it has begun.
+pub(crate) fn refuse_when_closing(api: &Api) -> Result<TaskTrackerToken, Refusal> {
+    api.sessions().enter().ok_or_else(|| Status::service_unavailable(SHUTTING_DOWN).into())
 }
 
 pub(crate) fn find_pod(

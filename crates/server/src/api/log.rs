@@ -51,7 +51,7 @@ pub(crate) async fn log_of(
     options: LogOptions,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    refuse_when_closing(api)?;
+    let _entered = refuse_when_closing(api)?;
     let log =
         container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let log = until_closing(log, api.sessions().closing());

@@ -51,7 +51,7 @@ pub(crate) fn forward_to(
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Refusal::bad_request("Upgrade request required"));
     }
-    refuse_when_closing(api)?;
+    let _entered = refuse_when_closing(api)?;
     let wire = if is_spdy(request.headers()) || is_websocket(request.headers()) {
         PortForward::accept_spelled(&mut request, spelling)
     } else {

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Owner of all sessions of an [`Api`](super::Api). Clones are handles to the same set.
 #[derive(Debug, Clone)]
@@ -97,8 +100,11 @@ impl Sessions {
         self.closing.clone()
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+    /// Leave to begin a session; `None` when the server ends. [`drain`](Self::drain) waits for who has it: whoever was let
+    /// in before is among those that it ends.
+    pub(super) fn enter(&self) -> Option<TaskTrackerToken> {
+        let entered = self.tracker.token();
+        (!self.closing.is_cancelled()).then_some(entered)
     }
 
     pub(super) fn ending(&self) -> Ending {
@@ -125,5 +131,27 @@ impl Sessions {
                 () = session => {}
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_begins_while_the_server_ends_is_ended_too() {
+        let sessions = Sessions::new(&Limits::default());
+        let entered = sessions.enter().unwrap();
+        let draining = sessions.drain(Duration::from_secs(1));
+        tokio::pin!(draining);
+        tokio::select! {
+            biased;
+            drained = &mut draining => panic!("{drained:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(sessions.enter().is_none());
+        sessions.spawn(std::future::pending());
+        drop(entered);
+        assert_eq!(draining.await, Drained { ended: 1, cut: 1 });
     }
 }

@@ -40,9 +40,9 @@ impl<R: Runtime> Server<R> {
         let granted =
             tokens.consume(token).filter(|granted| granted.route() == route).ok_or_else(not_found)?;
         // Held until the session is a task.
-        let _entered = sessions.enter().ok_or_else(|| {
-            Box::new(text(StatusCode::SERVICE_UNAVAILABLE, Error::Unavailable.to_string()))
-        })?;
+        let _entered = sessions
+            .enter()
+            .ok_or_else(|| Box::new(text(StatusCode::SERVICE_UNAVAILABLE, Error::Unavailable.to_string())))?;
         let within = |id: &str| Within {
             runtime: runtime.clone(),
             id: id.to_owned(),
