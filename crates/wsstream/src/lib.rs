@@ -56,6 +56,7 @@ pub mod connection;
 #[cfg(feature = "cri")]
 pub mod cri;
 pub mod limits;
+mod patience;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod portforward;
 pub mod reader;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
 
 /// Any byte stream: TCP, TLS, a unix socket, a pipe in memory.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -48,6 +49,16 @@ impl UnsentProbe {
     #[must_use]
     pub fn silence(&self) -> Option<Duration> {
         self.silence.as_ref()?()
+    }
+
+    /// Whether the [`silence`](Self::silence) has lasted for `limit` at least: the peer is gone.
+    pub(crate) fn silent_for(&self, limit: Duration) -> bool {
+        let silence = self.silence();
+        let gone = silence.is_some_and(|silence| silence >= limit);
+        if gone {
+            debug!(?silence, "the peer's kernel answers nothing any more");
+        }
+        gone
     }
 }
 

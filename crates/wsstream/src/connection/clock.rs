@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limits::Timeouts;
+use crate::patience::{Patience, Round};
 
 /// When things last happened.
 #[derive(Debug)]
@@ -24,10 +25,7 @@ pub(super) struct Clock {
     asked: Instant,
     /// The close handshake got on.
     closing: Instant,
-    /// Since when nothing but signs of life keep a closed connection.
-    lingering: Option<Instant>,
-    /// The peer was heard in the last round of the close timeout.
-    heard: bool,
+    patience: Patience,
 }
 
 /// What the connection is doing, as far as deadlines depend on it.
@@ -68,8 +66,7 @@ impl Clock {
             written: now,
             asked: now,
             closing: now,
-            lingering: None,
-            heard: false,
+            patience: Patience::default(),
         }
     }
 
@@ -84,7 +81,7 @@ impl Clock {
     pub(super) fn on_written(&mut self, now: Instant) {
         self.written = now;
         self.closing = now;
-        self.lingering = None;
+        self.patience.on_written();
     }
 
     /// The wire took everything again: the peer gets a full deadline to be heard from.
@@ -119,13 +116,14 @@ impl Clock {
         self.ponged = now;
     }
 
-    /// The close timeout has passed and the peer has everything: whether it is waited for all the same, because it gives
-    /// signs of life. They may come as seldom as the timeout passes, so one of two rounds has to hold one.
-    pub(super) fn lingers(&mut self, now: Instant) -> bool {
-        let since = *self.lingering.get_or_insert(now);
+    /// The close timeout has passed: whether the peer is waited for all the same, and then it runs anew.
+    pub(super) fn keeps_waiting(&mut self, now: Instant, round: Round) -> bool {
         let heard = self.received > self.closing;
-        let heard_before = std::mem::replace(&mut self.heard, heard);
-        (heard || heard_before) && now - since < self.timeouts.linger
+        let lasts = self.patience.lasts(now, round, heard, self.timeouts.linger);
+        if lasts {
+            self.closing = now;
+        }
+        lasts
     }
 
     /// Often enough to tell within the dead peer's deadline that pongs are not acknowledged.

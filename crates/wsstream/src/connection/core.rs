@@ -97,10 +97,6 @@ pub(super) struct Core {
     /// Writing failed with this. What had arrived by then is still taken in: a server that is done with its session
     /// may close its socket under a client that still sends, and its last words are the status.
     broken: Option<Loss>,
-    /// What the probe said when the close timeout last passed.
-    unsent: Option<usize>,
-    /// The close timeout has passed once.
-    looked: bool,
     /// Bytes that the wire has taken.
     handed_over: u64,
     /// That number when the kernel was last asked how many of them had arrived.
@@ -153,8 +149,6 @@ impl Core {
             deaf: false,
             shut: false,
             broken: None,
-            unsent: None,
-            looked: false,
             handed_over: 0,
             handed_over_then: 0,
             arrived: None,

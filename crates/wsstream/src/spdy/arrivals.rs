@@ -47,8 +47,8 @@ impl Arrivals {
     }
 
     /// See [`UnsentProbe::silence`].
-    pub(super) fn silence(&self) -> Option<Duration> {
-        self.probe.as_ref()?.silence()
+    pub(super) fn silent_for(&self, limit: Duration) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.silent_for(limit))
     }
 
     /// Bytes that the peer's kernel has not acknowledged; `None` when nobody can tell.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limits::{SpdyLimits, Timeouts};
+use crate::patience::{Patience, Round};
 
 /// How often a connection that reads nothing for want of shared memory looks whether others have given some back.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,10 +36,7 @@ pub(super) struct Clock {
     retried: Instant,
     /// The close got on.
     closing: Instant,
-    /// Since when nothing but signs of life keep a closed connection.
-    lingering: Option<Instant>,
-    /// The peer was heard in the last round of the close timeout.
-    heard: bool,
+    patience: Patience,
 }
 
 /// What the connection is doing, as far as deadlines depend on it.
@@ -94,8 +92,7 @@ impl Clock {
             stalled: now,
             retried: now,
             closing: now,
-            lingering: None,
-            heard: false,
+            patience: Patience::default(),
         }
     }
 
@@ -124,7 +121,7 @@ impl Clock {
     pub(super) fn on_written(&mut self, now: Instant) {
         self.written = now;
         self.closing = now;
-        self.lingering = None;
+        self.patience.on_written();
     }
 
     /// The wire took everything again: the peer gets a full deadline to be heard from.
@@ -158,13 +155,14 @@ impl Clock {
         self.closing = now;
     }
 
-    /// The close timeout has passed and the peer has everything: whether it is waited for all the same, because it gives
-    /// signs of life. They may come as seldom as the timeout passes, so one of two rounds has to hold one.
-    pub(super) fn lingers(&mut self, now: Instant) -> bool {
-        let since = *self.lingering.get_or_insert(now);
+    /// The close timeout has passed: whether the peer is waited for all the same, and then it runs anew.
+    pub(super) fn keeps_waiting(&mut self, now: Instant, round: Round) -> bool {
         let heard = self.received > self.closing;
-        let heard_before = std::mem::replace(&mut self.heard, heard);
-        (heard || heard_before) && now - since < self.timeouts.linger
+        let lasts = self.patience.lasts(now, round, heard, self.timeouts.linger);
+        if lasts {
+            self.closing = now;
+        }
+        lasts
     }
 
     /// The next deadline and what it stands for.

@@ -158,10 +158,6 @@ pub(super) struct Core {
     shut: bool,
     /// Writing failed with this. What had arrived by then is still taken in.
     broken: Option<Loss>,
-    /// What the probe said when the close timeout last passed.
-    unsent: Option<usize>,
-    /// The close timeout has passed once.
-    looked: bool,
     /// Bytes that the wire has taken.
     written: u64,
     /// When the session's rates were last begun anew.
@@ -231,8 +227,6 @@ impl Core {
             deaf: false,
             shut: false,
             broken: None,
-            unsent: None,
-            looked: false,
             written: 0,
             rates_since: Instant::now(),
             peer_close: None,

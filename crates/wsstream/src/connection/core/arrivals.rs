@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::super::end::{End, Loss};
 use super::Core;
@@ -27,11 +26,8 @@ impl Core {
 
     /// Ends the connection when the peer's kernel does not answer any more. True when it has.
     pub(super) fn give_up_the_vanished(&mut self) -> bool {
-        let silence = self.probe.as_ref().and_then(UnsentProbe::silence);
-        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| silence >= Some(*limit)) else {
-            return false;
-        };
-        debug!(?silence, "the peer's kernel answers nothing any more");
+        let silent = |limit: &Duration| self.probe.as_ref().is_some_and(|probe| probe.silent_for(*limit));
+        let Some(after) = self.clock.timeouts.dead_peer.filter(silent) else { return false };
         let lost = End::Lost(Loss::DeadPeer(after));
         self.finish(self.closing.clone().filter(|end| matches!(end, End::Lost(_))).unwrap_or(lost));
         true

@@ -11,6 +11,7 @@ use wsstream_proto::ws::CloseReason;
 
 use super::super::end::{End, Loss, Side};
 use super::{Core, Step};
+use crate::patience::Round;
 use crate::transport::UnsentProbe;
 
 impl Core {
@@ -74,23 +75,10 @@ impl Core {
             return;
         }
         let unsent = self.probe.as_ref().and_then(UnsentProbe::unsent);
-        let before = std::mem::replace(&mut self.unsent, unsent);
-        let first = !std::mem::replace(&mut self.looked, true);
-        let patient = match (&closing, unsent) {
-            (End::Lost(_), _) => false,
-            // A server that has closed takes nothing more.
-            _ if !self.is_server && self.machine.received_close() => false,
-            _ if self.blocked => true,
-            // The last of it may have got through only just now, and then the peer has yet to read it.
-            (_, Some(bytes)) if bytes > 0 || before.is_some_and(|before| before > 0) => true,
-            // Its next sign of life may be on its way: pongs come as seldom as this deadline passes.
-            _ if first && self.is_server => true,
-            // Pongs and pings of a peer whose program reads nothing yet: what it has not read would be lost to a reset
-            // if the socket that they come to were gone.
-            _ => self.clock.lingers(now),
-        };
-        if patient {
-            self.clock.on_closing(now);
+        let round = Round { blocked: self.blocked, unsent, is_server: self.is_server };
+        // A server that has closed takes nothing more.
+        let over = matches!(closing, End::Lost(_)) || (!self.is_server && self.machine.received_close());
+        if !over && self.clock.keeps_waiting(now, round) {
             return;
         }
         debug!("the peer did not complete the close handshake");

@@ -11,6 +11,7 @@ use wsstream_proto::spdy::GoAwayStatus;
 
 use super::super::end::{End, Loss, Side};
 use super::{Core, Step};
+use crate::patience::Round;
 
 impl Core {
     /// Begins an orderly close, behind everything that was sent.
@@ -66,30 +67,16 @@ impl Core {
         Step::Again
     }
 
-    /// As the WebSocket connection has it: a peer that has not got everything, or gives signs of life, is waited for.
     pub(super) fn handle_close_timeout(&mut self, now: Instant) {
         let Some(closing) = self.closing.clone() else { return };
         if self.give_up_the_vanished() {
             return;
         }
-        let unsent = self.arrivals.unsent();
-        let before = std::mem::replace(&mut self.unsent, unsent);
-        let first = !std::mem::replace(&mut self.looked, true);
-        let patient = match (&closing, unsent) {
-            (End::Lost(_), _) => false,
-            // Whoever ends its stream reads nothing more.
-            _ if self.eof => false,
-            _ if self.blocked => true,
-            // The last of it may have got through only just now, and then the peer has yet to read it.
-            (_, Some(bytes)) if bytes > 0 || before.is_some_and(|before| before > 0) => true,
-            // Its next sign of life may be on its way: pings come as seldom as this deadline passes.
-            _ if first && self.is_server => true,
-            // Pings of a peer whose program reads nothing yet: what it has not read would be lost to a reset if the
-            // socket that they come to were gone.
-            _ => self.clock.lingers(now),
-        };
-        if patient {
-            self.clock.on_closing(now);
+        let round =
+            Round { blocked: self.blocked, unsent: self.arrivals.unsent(), is_server: self.is_server };
+        // Whoever ends its stream reads nothing more.
+        let over = matches!(closing, End::Lost(_)) || self.eof;
+        if !over && self.clock.keeps_waiting(now, round) {
             return;
         }
         debug!("the peer did not end the connection");
@@ -99,11 +86,10 @@ impl Core {
 
     /// Ends the connection when the peer's kernel does not answer any more. True when it has.
     pub(super) fn give_up_the_vanished(&mut self) -> bool {
-        let silence = self.arrivals.silence();
-        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| silence >= Some(*limit)) else {
+        let Some(after) = self.clock.timeouts.dead_peer.filter(|limit| self.arrivals.silent_for(*limit))
+        else {
             return false;
         };
-        debug!(?silence, "the peer's kernel answers nothing any more");
         let lost = End::Lost(Loss::DeadPeer(after));
         self.finish(self.closing.clone().filter(|end| matches!(end, End::Lost(_))).unwrap_or(lost));
         true
