@@ -38,7 +38,7 @@ async fn forward(socket: &mut TcpStream, pair: PortPair, sessions: &Sessions) ->
     let mut silent = false;
     let relayed = loop {
         tokio::select! {
-            // The relay first: dropped before it was ever polled, it does not reset the socket, and a text may be there already.
+            // The relay first: what has ended whole did so, whatever else the server has to say of it.
             biased;
             relayed = &mut relaying => break relayed,
             text = report.wait(), if !silent => match text {
