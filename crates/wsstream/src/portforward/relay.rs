@@ -302,7 +302,9 @@ async fn patiently<T>(
 #[cfg(all(test, feature = "client"))]
 #[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use std::task::{Context, Waker};
+
+    use tokio::io::{AsyncReadExt as _, DuplexStream, ReadBuf, duplex};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
@@ -453,19 +455,34 @@ mod tests {
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 
-    /// A socket as the kernel shows one that was reset: whoever comes first hears of it, the other finds an end.
-    struct ToldOnce {
-        told: bool,
-        reader: Option<std::task::Waker>,
+    /// A socket that takes nothing any more.
+    struct Refusing {
+        why: io::ErrorKind,
+        /// Whether whoever reads finds an end once the refusal was heard.
+        ends: bool,
+        heard: bool,
+        reader: Option<Waker>,
     }
 
-    impl AsyncRead for ToldOnce {
+    impl Refusing {
+        /// As the kernel shows a socket that was reset: whoever comes first hears of it, the other finds an end.
+        fn reset() -> Self {
+            Self { why: io::ErrorKind::ConnectionReset, ends: true, heard: false, reader: None }
+        }
+
+        /// One that has not said all of its own.
+        fn deaf() -> Self {
+            Self { why: io::ErrorKind::BrokenPipe, ends: false, heard: false, reader: None }
+        }
+    }
+
+    impl AsyncRead for Refusing {
         fn poll_read(
             mut self: Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-            _: &mut tokio::io::ReadBuf<'_>,
+            cx: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            if self.told {
+            if self.heard && self.ends {
                 return Poll::Ready(Ok(()));
             }
             self.reader = Some(cx.waker().clone());
@@ -473,31 +490,27 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for ToldOnce {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.told = true;
+    impl AsyncWrite for Refusing {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            self.heard = true;
             if let Some(reader) = self.reader.take() {
                 reader.wake();
             }
-            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            Poll::Ready(Err(self.why.into()))
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
 
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reset_that_the_upload_hears_of_is_no_end_of_the_download() {
-        let (mut stream, ended) = relaying_to(ToldOnce { told: false, reader: None }).await;
+        let (mut stream, ended) = relaying_to(Refusing::reset()).await;
         stream.send("upload".into()).await.unwrap();
         let result = ended.await.unwrap();
         assert!(matches!(result, Err(ForwardError::Target(_))), "{result:?}");
@@ -518,41 +531,10 @@ mod tests {
         assert!(result.as_ref().is_err_and(ForwardError::is_clients), "{result:?}");
     }
 
-    /// A socket that takes nothing any more and has not said all of its own.
-    struct Deaf;
-
-    impl AsyncRead for Deaf {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &mut tokio::io::ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Deaf {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
     /// The session's receive buffer is 4 MiB, and the other connections live behind it.
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_has_failed_holds_nobody_up() {
-        let (mut stream, ended) = relaying_to(Deaf).await;
+        let (mut stream, ended) = relaying_to(Refusing::deaf()).await;
         let since = Instant::now();
         for _ in 0..256 {
             stream.send(vec![7; 32 << 10].into()).await.unwrap();
