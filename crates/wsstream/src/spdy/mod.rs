@@ -187,6 +187,7 @@ impl Builder {
 
     /// As [`unsent_probe`](Self::unsent_probe), for a probe that the caller may have given: one that was given counts for
     /// more than the one that was found in the upgrade.
+    #[cfg(any(feature = "client", feature = "server"))]
     pub(crate) fn given_probe(self, given: Option<UnsentProbe>) -> Self {
         if given.is_some() { self.unsent_probe(given) } else { self }
     }
