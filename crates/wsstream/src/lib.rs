@@ -64,6 +64,8 @@ pub mod reader;
 pub mod remotecommand;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "client", feature = "server"))]
+mod session_end;
 pub mod spdy;
 #[cfg(feature = "net")]
 pub mod tcp;

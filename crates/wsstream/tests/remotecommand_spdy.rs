@@ -370,7 +370,7 @@ async fn an_idle_session_is_a_failure_and_no_silent_end() {
     let told = |_: Request, mut streams: Streams| async move {
         streams.stdout.as_mut().unwrap().send("begin".into()).await.map_err(Failure::internal)?;
         let end = streams.disconnect.wait().await;
-        assert!(end.to_string().contains("no data for") && !end.is_closed(), "{end}");
+        assert!(end.to_string().contains("no data for") && !end.is_orderly(), "{end}");
         // Its last words still arrive.
         streams.stdout.as_mut().unwrap().send(" end".into()).await.map_err(Failure::internal)?;
         Ok(ExitCode(0))

@@ -16,7 +16,6 @@
 mod channel;
 #[cfg(feature = "client")]
 pub mod client;
-mod end;
 mod error;
 #[cfg(feature = "server")]
 mod handler;
@@ -28,7 +27,7 @@ mod routes;
 pub mod server;
 mod stream;
 
-pub use end::SessionEnd;
+pub use crate::session_end::SessionEnd;
 pub use error::ForwardError;
 #[cfg(feature = "server")]
 pub use handler::PortForwarder;

@@ -20,13 +20,13 @@ use std::fmt;
 
 use wsstream_proto::status::Status;
 
+pub use crate::session_end::SessionEnd;
 #[cfg(feature = "server")]
 pub use handler::{Attacher, Executor};
 #[cfg(feature = "client")]
 pub use outcome::{LostSession, LostWhy, Outcome};
 #[cfg(feature = "server")]
 pub use streams::{Disconnect, Input, Output, Resizes, Streams};
-pub use wire::SessionEnd;
 pub use wsstream_proto::remotecommand::{Request, RequestError, Spelling};
 pub use wsstream_proto::status::ExitCode;
 pub use wsstream_proto::terminal_size::TerminalSize;

@@ -231,7 +231,7 @@ impl Report {
     /// Whether the result was handed to a client that was still there to take it.
     #[must_use]
     pub fn delivered(&self) -> bool {
-        self.result.is_some() && self.end.as_ref().is_some_and(SessionEnd::is_closed)
+        self.result.is_some() && self.end.as_ref().is_some_and(SessionEnd::is_orderly)
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! This is the only place where remote commands see the difference; everything above it has one surface.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wsstream_proto::channel::ChannelId;
 use wsstream_proto::stream_type::StreamType;
 
-use crate::connection::{self, ChannelReader, ChannelWriter, Stats};
-use crate::spdy::{self, ReadError, StreamReader, StreamWriter};
+#[cfg(feature = "server")]
+use super::SessionEnd;
+#[cfg(feature = "server")]
+use crate::connection;
+use crate::connection::{ChannelReader, ChannelWriter, Stats};
+#[cfg(feature = "server")]
+use crate::spdy;
+use crate::spdy::{ReadError, StreamReader, StreamWriter};
 
 /// How many bytes went over the streams of a SPDY session. Stream ids say nothing about what a stream is for, so it is
 /// counted here, under the numbers of the channels.
@@ -232,36 +237,6 @@ impl Gone {
         match self {
             Self::WebSocket(_) => SessionEnd::WebSocket(connection::End::Lost(connection::Loss::Idle(after))),
             Self::Spdy(_) => SessionEnd::Spdy(spdy::End::Lost(spdy::Loss::Idle(after))),
-        }
-    }
-}
-
-/// How the connection of a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SessionEnd {
-    /// A WebSocket connection.
-    WebSocket(connection::End),
-    /// A SPDY connection.
-    Spdy(spdy::End),
-}
-
-impl SessionEnd {
-    /// Whether both sides were done, as opposed to a connection that was lost.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        match self {
-            Self::WebSocket(end) => matches!(end, connection::End::Closed { .. }),
-            Self::Spdy(end) => matches!(end, spdy::End::Closed { .. }),
-        }
-    }
-}
-
-impl fmt::Display for SessionEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WebSocket(end) => end.fmt(f),
-            Self::Spdy(end) => end.fmt(f),
         }
     }
 }

@@ -1,21 +1,22 @@
-//! How a session of port-forward ended, whatever carried it.
+//! How a session of remote command or port-forward ended, whatever carried it.
 
 use std::fmt;
 
 use crate::{connection, spdy};
 
-/// How a session ended.
+/// How the connection of a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEnd {
-    /// Over channels.
+    /// One of channels.
     WebSocket(connection::End),
-    /// Over SPDY, plain or through the tunnel.
+    /// SPDY, plain or through the tunnel.
     Spdy(spdy::End),
 }
 
 impl SessionEnd {
-    /// One side said that it was done. How each connection went is another matter.
+    /// Whether one side said that it was done, as opposed to a connection that was lost. How a command or a forwarded
+    /// connection went is another matter.
     #[must_use]
     pub fn is_orderly(&self) -> bool {
         matches!(self, Self::WebSocket(connection::End::Closed { .. }) | Self::Spdy(spdy::End::Closed { .. }))
