@@ -1,5 +1,7 @@
 //! Remarks on standard error that `--quiet` silences. Failures are not among them: see `failure`.
 
+use wsstream::proto::text::printable;
+
 /// Prints remarks, or does not.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Notices {
@@ -38,7 +40,7 @@ pub(crate) fn print_line(line: &str) {
     use std::io::Write as _;
     // In raw mode the terminal does not turn a line feed into a new line.
     let end = if crate::terminal::is_raw() { "\r\n" } else { "\n" };
-    let line: Vec<_> = line.split('\n').map(shown).collect();
+    let line: Vec<_> = line.split('\n').map(printable).collect();
     let _ = write!(std::io::stderr().lock(), "{}{end}", line.join(end));
 }
 
@@ -48,34 +50,20 @@ const QUOTED: usize = 512;
 /// Text that somebody else wrote, for one line: cut where it is too long, and without line ends of its own.
 pub(crate) fn quoted(text: &str) -> String {
     let mut rest = text.chars();
-    let mut quoted = shown(&rest.by_ref().take(QUOTED).collect::<String>());
+    let mut quoted = printable(&rest.by_ref().take(QUOTED).collect::<String>());
     if rest.next().is_some() {
         quoted.push('…');
     }
     quoted
 }
 
-/// `text` with its control characters escaped as Rust does, but for tabs.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && character != '\t' {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{QUOTED, quoted, shown};
+    use super::{QUOTED, quoted};
 
     #[test]
     fn a_servers_text_cannot_steer_the_terminal() {
         assert_eq!(quoted("\x1b]0;title\x07 a\r\nb\u{9b}2J"), "\\u{1b}]0;title\\u{7} a\\r\\nb\\u{9b}2J");
-        assert_eq!(shown("plain text, é and a\ttab"), "plain text, é and a\ttab");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod status;
 pub mod stream_type;
 pub mod subprotocol;
 pub mod terminal_size;
+pub mod text;
 pub mod tunnel;
 pub mod ws;
 

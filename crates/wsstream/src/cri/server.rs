@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use wsstream_proto::text::printable;
 
 use super::cache::Cache;
 use super::config::{Base, Config};
@@ -174,9 +175,9 @@ impl Sessions {
                 biased;
                 () = cut.cancelled() => tracing::warn!(kind, %id, "session cut"),
                 report = session => {
-                    // A report quotes the peer, whose text must not break a line of the log.
-                    let report = report.to_string();
-                    tracing::info!(kind, %id, report = %report.escape_debug(), "session ended");
+                    // It quotes the peer.
+                    let report = printable(&report.to_string());
+                    tracing::info!(kind, %id, %report, "session ended");
                 }
             }
         });
