@@ -14,8 +14,9 @@ use wsstream::cri::{self, AttachRequest, ExecRequest, PortForwardRequest};
 use wsstream::portforward::{ForwardError, PortStream, RelayOptions, relay_tcp};
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
+use super::http::answer;
 use super::script::{PANIC, Script};
-use super::session::{Served, command, http};
+use super::session::{Served, command};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -65,7 +66,7 @@ impl Server {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let answers = answers.clone();
-                connections.spawn(async move { http(socket, |request| answers.respond(request)).await });
+                connections.spawn(async move { answer(socket, |request| answers.respond(request)).await });
                 while connections.try_join_next().is_some() {}
             }
         });

@@ -16,6 +16,7 @@ pub mod content;
 pub mod cri;
 pub mod forward;
 pub mod frames;
+mod http;
 pub mod lane;
 pub mod link;
 pub mod oracle;

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wsstream::cri;
@@ -19,12 +19,12 @@ use super::client::consume;
 use super::judge::{Both, Seen, judge};
 use super::party::{End, Party, Stay, View};
 use super::script::{Conversation, Departure, FIRST_PORT, Forwarding, Mishap, Reach};
+use crate::chaos::http::{answer, one_session};
 use crate::chaos::link::{Recorder, link};
 use crate::chaos::plan::Plan;
 use crate::chaos::script::PANIC;
 use crate::chaos::session::{
-    CLIENT_ENDS, HANDSHAKE, Run, SERVER_ENDS, Setting, finish, http, is_harmless, panics, settle,
-    watch_panics,
+    CLIENT_ENDS, HANDSHAKE, Run, SERVER_ENDS, Setting, finish, is_harmless, panics, settle, watch_panics,
 };
 use crate::chaos::tls;
 
@@ -173,26 +173,14 @@ async fn serve_http(far: Far, io: impl Io + 'static, unsent: UnsentProbe) {
     if far.script.cri {
         return serve_cri(far, io, unsent).await;
     }
-    let (hand_over, taken) = oneshot::channel();
-    let mut hand_over = Some(hand_over);
-    let http = http(io, move |request| match PortForward::accept(request) {
-        Ok(session) => {
-            let response = session.response().map(|()| String::new());
-            if let Some(hand_over) = hand_over.take() {
-                let _ = hand_over.send(session);
-            }
-            response
-        }
-        Err(rejection) => rejection.into_response(),
-    });
-    let session = async {
-        let Ok(session) = taken.await else { return };
+    let session = async |session: PortForward| {
         let mut options = Options::default();
         far.set(&mut options, unsent);
         let forwarder = |port, stream| far.forward(port, stream);
         let _: Report = session.options(options).serve(forwarder).await;
     };
-    tokio::join!(http, session);
+    let accept = |request: &mut _| PortForward::accept(request).map(|session| (session.response(), session));
+    let _: Option<()> = one_session(io, accept, session).await;
 }
 
 /// The same through the server that a container runtime embeds.
@@ -204,7 +192,7 @@ async fn serve_cri(far: Far, io: impl Io + 'static, unsent: UnsentProbe) {
     let asked = cri::PortForwardRequest { pod_sandbox_id: "sandbox".to_owned(), port: ports };
     let url = server.get_port_forward(asked).expect("a URL");
     let path = url.trim_start_matches("http://localhost").to_owned();
-    http(io, |request| {
+    answer(io, |request| {
         // The client does not know the token beforehand.
         let mut parts = request.uri().clone().into_parts();
         parts.path_and_query = Some(path.parse().expect("a path"));
