@@ -6,6 +6,7 @@
 pub mod autobahn;
 pub mod bench;
 pub mod chaos;
+pub mod counts;
 pub mod docs;
 pub mod examples;
 pub mod fuzz;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
-    autobahn, bench, chaos, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv, payload,
-    publish, readme, report::Totals, soak, wasm, workspace::Workspace,
+    autobahn, bench, chaos, counts, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv,
+    payload, publish, readme, report::Totals, soak, wasm, workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -58,6 +58,8 @@ enum Verb {
     Soak(soak::Args),
     /// What wsstream costs beside the raw relay and beside Go's servers
     Bench(bench::Args),
+    /// Instructions of the hot paths against the recorded counts, by callgrind
+    Counts(counts::Args),
     /// Everything above, the tests and the bench, with the full tier of the real clients
     Full,
     /// Write the test pattern to stdout (the remote side of interop cases)
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Chaos(args) => return args.run(),
         Verb::Soak(args) => return args.run(),
         Verb::Bench(args) => return args.run(),
+        Verb::Counts(args) => return args.run(),
         Verb::Fuzz(args) => return args.run(),
         verb => verb,
     };
@@ -126,6 +129,7 @@ fn run(verb: Verb) -> Result<Totals> {
             totals.case("full: stories one step deeper than the tests tell", || {
                 xtask::workspace::show(deeper.env("WSSTREAM_EXPLORE_DEEPER", "1"))
             });
+            counts::Args::default().cases(&workspace, &mut totals)?;
             fuzz::Args::for_minutes(8.0).cases(&workspace, &mut totals)?;
             autobahn::run(&workspace, &mut totals);
             miri::run(&workspace, &mut totals);
@@ -138,8 +142,13 @@ fn run(verb: Verb) -> Result<Totals> {
             readme::run(&workspace, &mut totals);
             interop::run(&workspace, &interop::Args::full(), &mut totals)?;
         }
-        Verb::Emit(_) | Verb::Puppet(_) | Verb::Chaos(_) | Verb::Soak(_) | Verb::Bench(_) | Verb::Fuzz(_) => {
-        }
+        Verb::Emit(_)
+        | Verb::Puppet(_)
+        | Verb::Chaos(_)
+        | Verb::Soak(_)
+        | Verb::Bench(_)
+        | Verb::Counts(_)
+        | Verb::Fuzz(_) => {}
     }
     Ok(totals)
 }
