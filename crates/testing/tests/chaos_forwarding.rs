@@ -4,34 +4,27 @@
 use std::time::Duration;
 
 use wsstream_testing::chaos::session::Setting;
-use wsstream_testing::chaos::sweep::{CUTS, Worker};
+use wsstream_testing::chaos::sweep::{CUTS, Kind, Places, Worker};
 use wsstream_testing::chaos::{Fault, Plan, Verdict};
-
-fn clean(worker: &Worker) {
-    let tally = &worker.tally;
-    println!("{tally}");
-    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
-    assert!(
-        tally.complete > 0 && tally.reported > 0,
-        "a sweep that sees only one kind proves little: {tally}"
-    );
-}
 
 /// Each short session of each wire, cut in four ways at every 67th byte of both directions.
 #[test]
 fn cut_short_sessions_are_complete_or_reported() {
     let mut worker = Worker::default();
     let stride = std::env::var("WSSTREAM_STRIDE").map_or(67, |text| text.parse().unwrap());
-    worker.every_byte_of_forwarding(1, &CUTS, Setting::default(), stride, 3);
-    clean(&worker);
+    let setting = Setting::default();
+    worker.every_byte(Kind::Forward, &Places { seed: 1, faults: &CUTS, setting, stride, offset: 3 });
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 #[test]
 fn sessions_cut_at_frames_are_complete_or_reported() {
     let mut worker = Worker::default().at_most(1200);
     let faults = [Fault::Fin, Fault::Reset, Fault::Stall(Some(Duration::from_secs(5)))];
-    worker.every_frame_of_forwarding(2, &faults, Setting::default());
-    clean(&worker);
+    worker.every_frame(Kind::Forward, 2, &faults, Setting::default());
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 #[test]
@@ -41,7 +34,8 @@ fn random_sessions_are_complete_or_reported() {
     for seed in 0..count {
         worker.random_forwarding(seed);
     }
-    clean(&worker);
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 /// Under TLS a changed byte is never taken for a right one.
@@ -49,8 +43,10 @@ fn random_sessions_are_complete_or_reported() {
 fn changed_bytes_under_tls_are_noticed() {
     let mut worker = Worker::default().at_most(300);
     let setting = Setting { tls: true, ..Setting::default() };
-    worker.every_byte_of_forwarding(3, &[Fault::Flip(0x20)], setting, 211, 5);
-    clean(&worker);
+    let faults = &[Fault::Flip(0x20)];
+    worker.every_byte(Kind::Forward, &Places { seed: 3, faults, setting, stride: 211, offset: 5 });
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 /// On a wire to which nothing happens every connection is complete that can be.

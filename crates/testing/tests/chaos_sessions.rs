@@ -6,28 +6,21 @@ use wsstream_proto::subprotocol::Subprotocol;
 use wsstream_testing::chaos::oracle::Claim;
 use wsstream_testing::chaos::script::Input;
 use wsstream_testing::chaos::session::Setting;
-use wsstream_testing::chaos::sweep::{CUTS, Wire, Worker};
+use wsstream_testing::chaos::sweep::{CUTS, Kind, Places, Wire, Worker};
 use wsstream_testing::chaos::{Fault, Plan, Script, Verdict};
 
-fn clean(worker: &Worker) {
-    let tally = &worker.tally;
-    println!("{tally}");
-    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
-    assert!(
-        tally.complete > 0 && tally.reported > 0,
-        "a sweep that sees only one kind proves little: {tally}"
-    );
-}
-
-/// Each short session of each version, cut in four ways at every 13th byte of both directions.
+/// Each short session of each version, cut in four ways at every 41st byte of both directions.
 #[test]
 fn cut_short_sessions_are_complete_or_reported() {
     let mut worker = Worker::default();
     let stride = std::env::var("WSSTREAM_STRIDE").map_or(41, |text| text.parse().unwrap());
     for wire in [Wire::WebSocket, Wire::Spdy] {
-        worker.every_byte(wire, 1, &CUTS, Setting::default(), stride, 3);
+        let setting = Setting::default();
+        worker
+            .every_byte(Kind::Command(wire), &Places { seed: 1, faults: &CUTS, setting, stride, offset: 3 });
     }
-    clean(&worker);
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 #[test]
@@ -35,8 +28,9 @@ fn sessions_cut_at_frames_are_complete_or_reported() {
     for wire in [Wire::WebSocket, Wire::Spdy] {
         let mut worker = Worker::default().at_most(600);
         let faults = [Fault::Fin, Fault::Reset, Fault::Stall(Some(Duration::from_secs(5)))];
-        worker.every_frame(wire, 2, &faults, Setting::default());
-        clean(&worker);
+        worker.every_frame(Kind::Command(wire), 2, &faults, Setting::default());
+        worker.tally.assert_clean();
+        worker.tally.assert_both_kinds();
     }
 }
 
@@ -48,7 +42,8 @@ fn random_sessions_are_complete_or_reported() {
         worker.random(Wire::WebSocket, seed);
         worker.random(Wire::Spdy, seed);
     }
-    clean(&worker);
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 /// Under TLS a changed byte is never taken for a right one.
@@ -56,18 +51,19 @@ fn random_sessions_are_complete_or_reported() {
 fn changed_bytes_under_tls_are_noticed() {
     let mut worker = Worker::default().at_most(400);
     let setting = Setting { tls: true, ..Setting::default() };
-    worker.every_byte(Wire::WebSocket, 3, &[Fault::Flip(0x20)], setting, 97, 5);
-    clean(&worker);
+    let faults = &[Fault::Flip(0x20)];
+    let places = Places { seed: 3, faults, setting, stride: 97, offset: 5 };
+    worker.every_byte(Kind::Command(Wire::WebSocket), &places);
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 /// Without TLS some changes cannot be noticed; they must not panic, hang or leave anything behind all the same.
 #[test]
 fn changed_frame_headers_break_nothing_else() {
     let mut worker = Worker::default().at_most(1500);
-    worker.framing(Wire::WebSocket, 4);
-    let tally = &worker.tally;
-    println!("{tally}");
-    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+    worker.framing(Kind::Command(Wire::WebSocket), 4);
+    worker.tally.assert_clean();
 }
 
 /// Before v4 a clean end is all that a client gets. The server's Close had come, but the client's own input, which
@@ -93,7 +89,8 @@ fn slow_and_resting_clients_are_waited_for() {
     for seed in [20_410_183, 20_468_268, 20_494_662, 20_621_302, 20_831_267, 21_000_394] {
         worker.random(Wire::WebSocket, seed);
     }
-    clean(&worker);
+    worker.tally.assert_clean();
+    worker.tally.assert_both_kinds();
 }
 
 /// A peer's kernel acknowledges pings that its program cannot answer, here for a TLS record of a changed length that
@@ -104,8 +101,8 @@ fn acknowledged_pings_without_an_answer_do_not_keep_a_session() {
     for seed in [30_614_079, 30_615_159, 30_623_535, 30_678_711] {
         worker.random(Wire::WebSocket, seed);
     }
-    let tally = &worker.tally;
-    assert!(tally.is_clean() && tally.reported == 4, "{tally}\n{}", tally.examples.join("\n"));
+    worker.tally.assert_clean();
+    assert_eq!(worker.tally.reported, 4, "{}", worker.tally);
 }
 
 /// A reply to a stream may stand in one TLS record with the first of the output, and that takes long on a slow line.
@@ -115,8 +112,7 @@ fn replies_behind_a_slow_line_are_waited_for() {
     for seed in [20_747_327, 20_765_983, 20_805_983, 51_030_455, 51_091_407, 51_095_711] {
         worker.random(Wire::Spdy, seed);
     }
-    let tally = &worker.tally;
-    assert!(tally.is_clean(), "{tally}\n{}", tally.examples.join("\n"));
+    worker.tally.assert_clean();
 }
 
 /// TLS, and a byte changed in both directions before the request had come whole: the client left, what it said of that was
@@ -127,5 +123,6 @@ fn a_request_that_never_comes_whole_ends_the_server() {
     for _ in 0..12 {
         worker.random(Wire::WebSocket, 143_171_738_239_911);
     }
-    assert!(worker.tally.is_clean() && worker.tally.reported == 12, "{:?}", worker.tally);
+    worker.tally.assert_clean();
+    assert_eq!(worker.tally.reported, 12, "{}", worker.tally);
 }

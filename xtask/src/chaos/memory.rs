@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use wsstream_testing::chaos::{
     Fault,
     session::Setting,
-    sweep::{CUTS, Wire, Worker},
+    sweep::{CUTS, Kind, Places, Wire, Worker},
 };
 
 use super::{Budget, Sweep};
@@ -29,35 +29,29 @@ pub(super) const NAMES: [&str; 11] = [
 /// Runs one of [`NAMES`].
 pub(super) fn sweep(name: &str, budget: &Budget, seed: u64) -> Result<Sweep> {
     Ok(match name {
-        "bytes" => bytes(budget, Wire::WebSocket, seed),
-        "frames" => frames(budget, Wire::WebSocket, seed),
+        "bytes" => bytes(budget, WEBSOCKET, seed),
+        "frames" => frames(budget, WEBSOCKET, seed),
         "tls" => tls(budget, seed),
         "framing" => framing(budget, seed),
         "random" => random(budget, Wire::WebSocket, seed),
-        "spdy-bytes" => bytes(budget, Wire::Spdy, seed),
-        "spdy-frames" => frames(budget, Wire::Spdy, seed),
+        "spdy-bytes" => bytes(budget, SPDY, seed),
+        "spdy-frames" => frames(budget, SPDY, seed),
         "spdy-random" => random(budget, Wire::Spdy, seed),
-        "forward-bytes" => {
-            places(budget, |worker| worker.every_byte_of_forwarding(seed, &CUTS, Setting::default(), 1, 0))
-        }
-        "forward-frames" => run(budget, |worker| {
-            worker.every_frame_of_forwarding(seed, &at_frames(), Setting::default());
-            String::new()
-        }),
+        "forward-bytes" => bytes(budget, Kind::Forward, seed),
+        "forward-frames" => frames(budget, Kind::Forward, seed),
         "forward-random" => seeds(budget, seed, |worker, seed| drop(worker.random_forwarding(seed))),
         other => bail!("there is no sweep {other:?} in memory"),
     })
 }
 
-/// Every byte of the short sessions, in both directions, each version, four ways of cutting.
-fn bytes(budget: &Budget, wire: Wire, seed: u64) -> Sweep {
-    places(budget, |worker| worker.every_byte(wire, seed, &CUTS, Setting::default(), 1, 0))
-}
+const WEBSOCKET: Kind = Kind::Command(Wire::WebSocket);
+const SPDY: Kind = Kind::Command(Wire::Spdy);
 
-/// A sweep that knows at how many places it has cut.
-fn places(budget: &Budget, sweep: impl FnOnce(&mut Worker) -> u64) -> Sweep {
+/// Every byte of the short sessions, in both directions, four ways of cutting.
+fn bytes(budget: &Budget, kind: Kind, seed: u64) -> Sweep {
     run(budget, |worker| {
-        let places = sweep(worker);
+        let setting = Setting::default();
+        let places = worker.every_byte(kind, &Places { seed, faults: &CUTS, setting, stride: 1, offset: 0 });
         if worker.is_done() {
             format!("{places} places, cut short by the time given")
         } else {
@@ -67,30 +61,25 @@ fn places(budget: &Budget, sweep: impl FnOnce(&mut Worker) -> u64) -> Sweep {
 }
 
 /// Every frame boundary and the bytes behind it.
-fn frames(budget: &Budget, wire: Wire, seed: u64) -> Sweep {
+fn frames(budget: &Budget, kind: Kind, seed: u64) -> Sweep {
+    let faults = [Fault::Fin, Fault::Reset, Fault::HalfClose, Fault::Stall(Some(Duration::from_secs(5)))];
     run(budget, |worker| {
-        worker.every_frame(wire, seed, &at_frames(), Setting::default());
+        worker.every_frame(kind, seed, &faults, Setting::default());
         String::new()
     })
-}
-
-/// What happens at frame boundaries.
-fn at_frames() -> [Fault; 4] {
-    [Fault::Fin, Fault::Reset, Fault::HalfClose, Fault::Stall(Some(Duration::from_secs(5)))]
 }
 
 /// A changed byte under TLS, at every place while time lasts; the places differ with the seed.
 fn tls(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
         let setting = Setting { tls: true, ..Setting::default() };
-        let flip = Fault::Flip(1 << (seed % 8));
-        // A stride that shares no factor with another seed's offset walks through all of them over time.
-        for wire in [Wire::WebSocket, Wire::Spdy] {
-            worker.every_byte(wire, seed, &[flip], setting, 37, seed % 37);
-            worker.every_byte(wire, seed, &[Fault::Fin, Fault::Reset], setting, 61, seed % 61);
+        let flip = [Fault::Flip(1 << (seed % 8))];
+        for kind in [WEBSOCKET, SPDY, Kind::Forward] {
+            // A stride that shares no factor with another seed's offset walks through all of them over time.
+            for (faults, stride) in [(&flip[..], 37), (&[Fault::Fin, Fault::Reset][..], 61)] {
+                worker.every_byte(kind, &Places { seed, faults, setting, stride, offset: seed % stride });
+            }
         }
-        worker.every_byte_of_forwarding(seed, &[flip], setting, 37, seed % 37);
-        worker.every_byte_of_forwarding(seed, &[Fault::Fin, Fault::Reset], setting, 61, seed % 61);
         String::new()
     })
 }
@@ -98,9 +87,9 @@ fn tls(budget: &Budget, seed: u64) -> Sweep {
 /// Changed frame headers without TLS, which not everything can notice.
 fn framing(budget: &Budget, seed: u64) -> Sweep {
     run(budget, |worker| {
-        worker.framing(Wire::WebSocket, seed);
-        worker.framing(Wire::Spdy, seed);
-        worker.framing_of_forwarding(seed);
+        for kind in [WEBSOCKET, SPDY, Kind::Forward] {
+            worker.framing(kind, seed);
+        }
         String::new()
     })
 }

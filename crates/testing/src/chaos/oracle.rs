@@ -182,6 +182,21 @@ impl Tally {
         }
     }
 
+    /// # Panics
+    ///
+    /// A lie was counted.
+    pub fn assert_clean(&self) {
+        println!("{self}");
+        assert!(self.is_clean(), "{self}\n{}", self.examples.join("\n"));
+    }
+
+    /// # Panics
+    ///
+    /// No session was complete, or none was lost: a sweep that sees only one kind proves little.
+    pub fn assert_both_kinds(&self) {
+        assert!(self.complete > 0 && self.reported > 0, "{self}");
+    }
+
     /// Adds what another one has counted.
     pub fn add(&mut self, other: Self) {
         self.sessions += other.sessions;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use wsstream_proto::subprotocol::{REMOTECOMMAND, SPDY_REMOTECOMMAND, Subprotocol};
 
+use super::forward::script::WIRES;
 use super::forward::{self, Forwarding};
 use super::oracle::Claim;
 use super::oracle::{Tally, Verdict};
@@ -38,16 +39,50 @@ impl Wire {
             Self::Spdy => SPDY_REMOTECOMMAND,
         }
     }
+}
 
-    /// The short sessions of a version.
-    #[must_use]
-    pub fn short(self, seed: u64, protocol: &Subprotocol) -> Vec<(&'static str, Script)> {
-        let mut scripts = Script::short(seed, protocol);
-        for (_, script) in &mut scripts {
-            script.spdy = self == Self::Spdy;
+/// Which short sessions a sweep goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Those of remote commands, in each version.
+    Command(Wire),
+    /// Those of port-forward, over each of its wires.
+    Forward,
+}
+
+impl Kind {
+    fn short(self, seed: u64) -> Vec<(&'static str, Short)> {
+        let mut all = Vec::new();
+        match self {
+            Self::Command(wire) => {
+                for (name, mut script) in wire.versions().iter().flat_map(|row| Script::short(seed, row)) {
+                    script.spdy = wire == Wire::Spdy;
+                    all.push((name, Short::Command(script)));
+                }
+            }
+            Self::Forward => {
+                for (name, script) in WIRES.into_iter().flat_map(|wire| Forwarding::short(seed, wire)) {
+                    all.push((name, Short::Forward(script)));
+                }
+            }
         }
-        scripts
+        all
     }
+}
+
+/// Where a sweep over every byte puts its faults.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The seed of the sessions and of their plans.
+    pub seed: u64,
+    /// Each of them happens at each place.
+    pub faults: &'a [Fault],
+    /// How the sessions are run.
+    pub setting: Setting,
+    /// Every so many bytes of each direction is a place.
+    pub stride: u64,
+    /// The first of them.
+    pub offset: u64,
 }
 
 /// A session that can be run over a wire with a plan.
@@ -72,6 +107,36 @@ impl Play for Forwarding {
 
     fn play(&self, plan: &Plan, setting: Setting) -> impl Future<Output = Run<String>> {
         forward::session::run(self, plan, setting)
+    }
+}
+
+/// A short session of either kind.
+#[derive(Debug)]
+enum Short {
+    Command(Script),
+    Forward(Forwarding),
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(script) => script.fmt(f),
+            Self::Forward(script) => script.fmt(f),
+        }
+    }
+}
+
+impl Play for Short {
+    type Claim = String;
+
+    async fn play(&self, plan: &Plan, setting: Setting) -> Run<String> {
+        match self {
+            Self::Command(script) => {
+                let Run { verdict, claim, record, bytes } = script.play(plan, setting).await;
+                Run { verdict, claim: format!("{claim:?}"), record, bytes }
+            }
+            Self::Forward(script) => script.play(plan, setting).await,
+        }
     }
 }
 
@@ -145,129 +210,60 @@ impl Worker {
         run
     }
 
-    /// How many bytes a session moves when nothing happens to it: up, down.
-    fn measure(&mut self, name: &str, script: &impl Play, setting: Setting) -> [u64; 2] {
-        self.session(name, script, &Plan::smooth(), setting).record.passed
+    /// Each of the short sessions, with each fault at every place of both directions. Returns how many places there were.
+    pub fn every_byte(&mut self, kind: Kind, places: &Places<'_>) -> u64 {
+        kind.short(places.seed).iter().map(|(name, script)| self.everywhere(name, script, places)).sum()
     }
 
-    /// Each short session of each version, cut at every `stride`th byte of each direction (from `offset` on), in each
-    /// of `faults`' ways. Returns how many places there were.
-    pub fn every_byte(
-        &mut self,
-        wire: Wire,
-        seed: u64,
-        faults: &[Fault],
-        setting: Setting,
-        stride: u64,
-        offset: u64,
-    ) -> u64 {
-        let mut places = 0;
-        for protocol in wire.versions() {
-            for (name, script) in wire.short(seed, protocol) {
-                places += self.everywhere(name, &script, seed, faults, setting, stride, offset);
-            }
-        }
-        places
-    }
-
-    /// The same for the short sessions of each wire of port-forward.
-    pub fn every_byte_of_forwarding(
-        &mut self,
-        seed: u64,
-        faults: &[Fault],
-        setting: Setting,
-        stride: u64,
-        offset: u64,
-    ) -> u64 {
-        let mut places = 0;
-        for wire in forward::script::WIRES {
-            for (name, script) in Forwarding::short(seed, wire) {
-                places += self.everywhere(name, &script, seed, faults, setting, stride, offset);
-            }
-        }
-        places
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "they are those of the two above")]
-    fn everywhere(
-        &mut self,
-        name: &str,
-        script: &impl Play,
-        seed: u64,
-        faults: &[Fault],
-        setting: Setting,
-        stride: u64,
-        offset: u64,
-    ) -> u64 {
-        let mut places = 0;
+    fn everywhere(&mut self, name: &str, script: &Short, places: &Places<'_>) -> u64 {
+        let mut count = 0;
         if self.is_done() {
-            return places;
+            return count;
         }
         let name = format!("every byte of {name:?}");
-        let lengths = self.measure(&name, script, setting);
-        for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
-            let mut at = offset;
+        // How many bytes it moves when nothing happens to it: up, down.
+        let lengths = self.session(&name, script, &Plan::smooth(), places.setting).record.passed;
+        for (way, fault) in everyway(places.faults) {
+            let mut at = places.offset;
             // One beyond the last byte too: there the fault never happens.
             while at <= lengths[way.index()] + 1 {
                 if self.is_done() {
-                    return places;
+                    return count;
                 }
                 let mut plan = Plan::one(way, At::Byte(at), fault);
-                plan.seed = seed;
-                self.session(&name, script, &plan, setting);
-                places += 1;
-                at += stride;
+                plan.seed = places.seed;
+                self.session(&name, script, &plan, places.setting);
+                count += 1;
+                at += places.stride;
             }
         }
-        places
+        count
     }
 
-    /// Each short session of each version, cut at every frame boundary and just behind it.
-    pub fn every_frame(&mut self, wire: Wire, seed: u64, faults: &[Fault], setting: Setting) {
-        self.frames(wire, seed, faults, setting, 0..3);
-    }
-
-    /// The same for the short sessions of each wire of port-forward.
-    pub fn every_frame_of_forwarding(&mut self, seed: u64, faults: &[Fault], setting: Setting) {
-        for wire in forward::script::WIRES {
-            for (name, script) in Forwarding::short(seed, wire) {
-                self.boundaries(name, &script, faults, setting, 0..3);
-            }
+    /// Each of the short sessions, cut at every frame boundary and just behind it.
+    pub fn every_frame(&mut self, kind: Kind, seed: u64, faults: &[Fault], setting: Setting) {
+        for (name, script) in &kind.short(seed) {
+            self.boundaries(name, script, faults, setting, 0..3);
         }
     }
 
     /// Changes the bytes of the frame headers of short sessions, one bit and all bits at a time. Without TLS nothing
     /// can notice some of these; what must hold is that nothing panics, hangs or is left behind.
-    pub fn framing(&mut self, wire: Wire, seed: u64) {
-        self.frames(wire, seed, &flips(), Setting::default(), 0..6);
-    }
-
-    /// The same for port-forward.
-    pub fn framing_of_forwarding(&mut self, seed: u64) {
-        for wire in forward::script::WIRES {
-            for (name, script) in Forwarding::short(seed, wire) {
-                self.boundaries(name, &script, &flips(), Setting::default(), 0..6);
-            }
-        }
-    }
-
-    fn frames(&mut self, wire: Wire, seed: u64, faults: &[Fault], setting: Setting, plus: Range<u64>) {
-        for protocol in wire.versions() {
-            for (name, script) in wire.short(seed, protocol) {
-                self.boundaries(name, &script, faults, setting, plus.clone());
-            }
+    pub fn framing(&mut self, kind: Kind, seed: u64) {
+        for (name, script) in &kind.short(seed) {
+            self.boundaries(name, script, &flips(), Setting::default(), 0..6);
         }
     }
 
     fn boundaries(
         &mut self,
         name: &str,
-        script: &impl Play,
+        script: &Short,
         faults: &[Fault],
         setting: Setting,
         plus: Range<u64>,
     ) {
-        for (way, fault) in Way::BOTH.iter().flat_map(|way| faults.iter().map(move |f| (*way, *f))) {
+        for (way, fault) in everyway(faults) {
             for frame in 0..FRAMES {
                 let mut fired = false;
                 for plus in plus.clone() {
@@ -296,6 +292,11 @@ impl Worker {
         let (script, plan, setting) = random_forwarding(seed);
         self.session("random forwarding", &script, &plan, setting)
     }
+}
+
+/// Each of the faults in both directions.
+fn everyway(faults: &[Fault]) -> impl Iterator<Item = (Way, Fault)> {
+    Way::BOTH.into_iter().flat_map(|way| faults.iter().map(move |fault| (way, *fault)))
 }
 
 /// Each bit of a byte, and all of them.
