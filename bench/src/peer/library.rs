@@ -10,12 +10,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use wsstream::bytes::Bytes;
 use wsstream::portforward::{Routes, server::PortForward};
-use wsstream::remotecommand::{ExitCode, Failure, Input, Output, Request, Streams, server::Exec};
+use wsstream::remotecommand::{ExitCode, Failure, Output, Request, Streams, server::Exec};
 
 const READ: usize = 32 << 10;
 
@@ -102,8 +102,8 @@ async fn command(words: &[&str], streams: Streams) -> Result<ExitCode, Failure> 
     let mut child = command.spawn().map_err(Failure::internal)?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let feed = async {
-        if let (Some(from), Some(to)) = (streams.stdin, stdin) {
-            let _ = input(from, to).await;
+        if let (Some(mut from), Some(mut to)) = (streams.stdin, stdin) {
+            let _ = from.hand_on(&mut to).await;
         }
         std::future::pending::<()>().await;
     };
@@ -118,13 +118,6 @@ async fn command(words: &[&str], streams: Streams) -> Result<ExitCode, Failure> 
         () = feed => return Err(Failure::internal("unreachable")),
     };
     Ok(ExitCode(u8::try_from(status.code().unwrap_or(255)).unwrap_or(255)))
-}
-
-async fn input(mut from: Input, mut to: tokio::process::ChildStdin) -> std::io::Result<()> {
-    while let Some(chunk) = from.chunk().await? {
-        to.write_all(&chunk).await?;
-    }
-    Ok(())
 }
 
 async fn output(mut from: tokio::process::ChildStdout, mut to: Output) -> std::io::Result<()> {

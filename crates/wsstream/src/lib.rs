@@ -55,6 +55,8 @@ pub mod client;
 pub mod connection;
 #[cfg(feature = "cri")]
 pub mod cri;
+#[cfg(any(feature = "client", feature = "server"))]
+mod gather;
 pub mod limits;
 mod patience;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -18,7 +18,7 @@ mod web;
 use std::time::Duration;
 
 use common::{normal, soon};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use web::{exec_peer, exec_server};
 use wsstream::Subprotocol;
@@ -56,6 +56,38 @@ async fn tr(_: Request, streams: Streams) -> Result<ExitCode, Failure> {
 
 fn status(json: &[u8]) -> Vec<u8> {
     [b"\x03", json].concat()
+}
+
+/// Messages of every size, handed on to a pipe that takes a little at a time.
+#[tokio::test]
+async fn input_is_handed_on_whole_and_in_order() {
+    async fn sink(_: Request, mut streams: Streams) -> Result<ExitCode, Failure> {
+        let (Some(mut stdin), Some(mut stdout)) = (streams.stdin.take(), streams.stdout.take()) else {
+            return Err(Failure::internal("not asked for"));
+        };
+        let (mut ours, mut theirs) = tokio::io::duplex(1000);
+        let write = async move { stdin.hand_on(&mut ours).await };
+        let mut got = Vec::new();
+        let (handed, read) = tokio::join!(write, theirs.read_to_end(&mut got));
+        read.map_err(Failure::internal)?;
+        assert_eq!(handed.map_err(Failure::internal)?, got.len() as u64);
+        let right = got.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8);
+        stdout.send(format!("{} {right}", got.len()).into()).await.map_err(Failure::internal)?;
+        Ok(ExitCode(0))
+    }
+    let (address, _reports) = exec_server(sink).await;
+    let mut peer = exec_peer(address, "command=sink&stdin=true&stdout=true", "v5.channel.k8s.io").await;
+    peer.expect_binary(&[1]).await;
+    let mut sent = 0;
+    for size in [1, 32 << 10, 3, 700, 32 << 10, 32 << 10, 20_000, 1, 1, 32 << 10] {
+        let mut message = vec![0];
+        message.extend((sent..sent + size).map(|at| (at % 251) as u8));
+        peer.send_binary(&message).await;
+        sent += size;
+    }
+    peer.send_binary(&[0xff, 0]).await;
+    peer.expect_binary(format!("\x01{sent} true").as_bytes()).await;
+    peer.expect_binary(&status(SUCCESS)).await;
 }
 
 /// Every frame of `cat` under kubectl: ready, input, output, the end of the input, status, Close.

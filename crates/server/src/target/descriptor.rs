@@ -4,7 +4,7 @@
 //! buffer after it, so that a session that is idle holds none (a shell that nobody types into is the common case).
 
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -50,11 +50,22 @@ impl Descriptor {
     }
 
     /// Writes all of it. Not cancel-safe: how much was written is lost with the future.
-    pub(crate) async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
+    pub(crate) async fn write_all(&self, data: &[u8]) -> io::Result<()> {
+        self.write_both(data, &[]).await
+    }
+
+    /// Writes all of both, in one call where the file takes it: a read from the wire seldom ends where a message does, and
+    /// so mostly leaves two pieces. Not cancel-safe, as [`write_all`](Self::write_all).
+    pub(crate) async fn write_both(&self, mut first: &[u8], mut then: &[u8]) -> io::Result<()> {
+        while !(first.is_empty() && then.is_empty()) {
             let mut ready = self.0.writable().await?;
-            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), data)?)) {
-                Ok(Ok(written)) => data = data.get(written..).unwrap_or_default(),
+            let both = [IoSlice::new(first), IoSlice::new(then)];
+            match ready.try_io(|fd| Ok(rustix::io::writev(fd.get_ref(), &both)?)) {
+                Ok(Ok(written)) => {
+                    let of_first = written.min(first.len());
+                    first = first.get(of_first..).unwrap_or_default();
+                    then = then.get(written - of_first..).unwrap_or_default();
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
@@ -135,6 +146,27 @@ mod tests {
         };
         let ((), got) = tokio::join!(write, read);
         assert_eq!(got, sent);
+    }
+
+    #[tokio::test]
+    async fn two_pieces_that_do_not_fit_arrive_in_order() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = (Descriptor::new(reader).unwrap(), Descriptor::new(writer).unwrap());
+        // More than a pipe holds, so that it breaks within both.
+        let (first, then) = (vec![1; 100_000], vec![2; 200_000]);
+        let write = async {
+            writer.write_both(&first, &then).await.unwrap();
+            drop(writer);
+        };
+        let read = async {
+            let mut got = Vec::new();
+            while let Some(chunk) = reader.read().await.unwrap() {
+                got.extend_from_slice(&chunk);
+            }
+            got
+        };
+        let ((), got) = tokio::join!(write, read);
+        assert_eq!(got, [first, then].concat());
     }
 
     #[tokio::test]

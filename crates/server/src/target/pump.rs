@@ -20,6 +20,11 @@ use super::{
 pub(crate) trait Source: Send {
     /// The next chunk; `None`: it has ended; an error: it broke off. Cancel-safe.
     fn chunk(&mut self) -> impl Future<Output = io::Result<Option<Bytes>>> + Send;
+
+    /// What is there already, to go on with it in one write.
+    fn try_chunk(&mut self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Where output goes.
@@ -31,6 +36,10 @@ pub(crate) trait Sink: Send {
 impl Source for Input {
     async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         Self::chunk(self).await
+    }
+
+    fn try_chunk(&mut self) -> Option<Bytes> {
+        Self::try_chunk(self)
     }
 }
 
@@ -110,9 +119,10 @@ pub(crate) async fn input(mut from: impl Source, to: Descriptor) {
     let mut to = Some(to);
     loop {
         match from.chunk().await {
-            Ok(Some(data)) => {
+            Ok(Some(first)) => {
+                let more = from.try_chunk().unwrap_or_default();
                 if let Some(descriptor) = &to
-                    && let Err(error) = descriptor.write_all(&data).await
+                    && let Err(error) = descriptor.write_both(&first, &more).await
                 {
                     tracing::debug!(%error, "the command takes no more input; the rest is discarded");
                     to = None;

@@ -83,6 +83,16 @@ impl ChannelReader {
         self.handle.shared.lock().poll_chunk(usize::from(self.channel.0), cx)
     }
 
+    /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the
+    /// connection is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed
+    /// on in one (vectored) write: a piece ends where the read from the wire did, in the middle of a message or behind one.
+    pub fn try_chunk(&mut self) -> Option<Bytes> {
+        if !self.rest.is_empty() {
+            return Some(std::mem::take(&mut self.rest));
+        }
+        self.handle.shared.lock().try_chunk(usize::from(self.channel.0))
+    }
+
     /// A look at another channel of the connection without reading it: how many of its bytes were read or thrown away, and
     /// at most `limit` of those that wait behind them.
     #[cfg(feature = "client")]

@@ -57,6 +57,11 @@ impl ChannelSource {
         self.tie.is_some()
     }
 
+    /// Behind [`poll_chunk`](Self::poll_chunk), which knows of the preamble and of the ends.
+    pub(super) fn try_chunk(&mut self) -> Option<Bytes> {
+        if self.cut || !self.preamble.is_read() { None } else { self.reader.try_chunk() }
+    }
+
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.tie.as_ref().is_some_and(|tie| tie.is_cut(cx)) {
@@ -149,6 +154,10 @@ impl Preamble {
     #[cfg(feature = "server")]
     fn read() -> Self {
         Self { port: 0, read: 2 }
+    }
+
+    fn is_read(&self) -> bool {
+        self.read == preamble(self.port).len()
     }
 
     /// Takes it off what was received.

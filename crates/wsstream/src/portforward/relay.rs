@@ -21,6 +21,7 @@ use tokio_util::io::poll_read_buf;
 use super::stream::Fate;
 use super::{ForwardError, PortReader, PortStream, PortWriter};
 use crate::connection::MAX_WRITE;
+use crate::gather::Pieces;
 
 /// A read of less is copied out of its buffer, which is 32 KiB and would wait in the queue as a whole.
 const COPY_BELOW: usize = 8 << 10;
@@ -209,11 +210,9 @@ async fn upload<S>(
 where
     S: AsyncRead + AsyncWrite,
 {
-    while let Some(chunk) = reader.chunk().await.map_err(ForwardError::Client)? {
-        let write = pin!(way.hand_on(chunk.len(), async {
-            socket.write_all(&chunk).await?;
-            socket.flush().await
-        }));
+    while let Some(first) = reader.chunk().await.map_err(ForwardError::Client)? {
+        let pieces = Pieces::gather(first, || reader.try_chunk());
+        let write = pin!(way.hand_on(pieces.len(), pieces.write_to(&mut socket)));
         // A port that does not read must not hide that the client has gone.
         match select(write, pin!(fate.cut())).await {
             Either::Left((written, _)) => written.map_err(|error| way.failed(error))?,

@@ -174,6 +174,19 @@ impl PortReader {
             Source::Stream(stream) => stream.poll_chunk(cx).map_err(Into::into),
         }
     }
+
+    /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the
+    /// connection is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed
+    /// on in one (vectored) write: a piece ends where the read from the wire did, in the middle of a message or behind one.
+    pub fn try_chunk(&mut self) -> Option<Bytes> {
+        if !self.rest.is_empty() {
+            return Some(std::mem::take(&mut self.rest));
+        }
+        match &mut self.from {
+            Source::Channel(channel) => channel.try_chunk(),
+            Source::Stream(stream) => stream.try_chunk(),
+        }
+    }
 }
 
 /// What the peer did, whether or not it was read: a reset must be noticed also by whom is busy writing elsewhere.

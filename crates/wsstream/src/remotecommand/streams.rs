@@ -15,6 +15,7 @@ use wsstream_proto::terminal_size::{Decoder, TerminalSize};
 
 use super::SessionEnd;
 use super::wire::{Gone, WireReader, WireWriter};
+use crate::gather::Pieces;
 
 /// The streams that the client asked for. *Not requested* is `None`; a stream that is requested and *at its end* is
 /// there and says so.
@@ -56,6 +57,31 @@ impl Input {
     /// The connection was lost, or the client reset the stream: what was read is not all of the input.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         self.0.chunk().await
+    }
+
+    /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the
+    /// connection is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed
+    /// on in one (vectored) write: a piece ends where the read from the wire did, in the middle of a message or behind one.
+    pub fn try_chunk(&mut self) -> Option<Bytes> {
+        self.0.try_chunk()
+    }
+
+    /// Hands everything on to `to`, the command's end of a pipe, until the end of input; returns how many bytes that were.
+    /// Pieces that have come together are one write where `to` takes vectored writes. `to` is flushed behind each write and
+    /// not shut down: drop it. Not cancel-safe: what was taken from the client may be lost with the future.
+    ///
+    /// # Errors
+    ///
+    /// As [`chunk`](Self::chunk), or `to` takes no more: a command that closes its stdin early is no failure, and the rest
+    /// of the input should then be read and thrown away, so that the client is not held up.
+    pub async fn hand_on(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<u64> {
+        let mut bytes = 0;
+        while let Some(first) = self.chunk().await? {
+            let pieces = Pieces::gather(first, || self.try_chunk());
+            pieces.write_to(to).await?;
+            bytes += pieces.len() as u64;
+        }
+        Ok(bytes)
     }
 }
 

@@ -111,6 +111,18 @@ impl WireReader {
             }
         }
     }
+
+    /// What has come already, without waiting.
+    pub(super) fn try_chunk(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Channel(reader) => reader.try_chunk(),
+            Self::Stream(reader, counts, channel) => {
+                let chunk = reader.try_chunk()?;
+                counts.add(0, *channel, chunk.len());
+                Some(chunk)
+            }
+        }
+    }
 }
 
 impl AsyncRead for WireReader {

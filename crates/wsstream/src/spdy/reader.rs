@@ -105,6 +105,16 @@ impl StreamReader {
         self.handle.shared.lock().poll_chunk(self.id, cx)
     }
 
+    /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the
+    /// connection is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed
+    /// on in one (vectored) write: a piece ends where the read from the wire did, in the middle of a message or behind one.
+    pub fn try_chunk(&mut self) -> Option<Bytes> {
+        if !self.rest.is_empty() {
+            return Some(std::mem::take(&mut self.rest));
+        }
+        self.handle.shared.lock().try_chunk(self.id)
+    }
+
     /// Says that waiting for this stream is no reason to evict another one: it carries an occasional message beside the
     /// stream that matters, as an error stream does. Without this, the waiting reader of an error stream would count as
     /// somebody who is held up by the very stream that it belongs to.

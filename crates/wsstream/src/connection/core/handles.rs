@@ -19,12 +19,10 @@ impl Core {
         channel: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, ReadError>> {
-        let Some(inbox) = self.inboxes.get_mut(channel) else { return Poll::Ready(Ok(None)) };
-        if let Some(data) = inbox.pop() {
-            self.queued -= data.len();
-            self.resume();
+        if let Some(data) = self.try_chunk(channel) {
             return Poll::Ready(Ok(Some(data)));
         }
+        let Some(inbox) = self.inboxes.get_mut(channel) else { return Poll::Ready(Ok(None)) };
         if inbox.ended {
             return Poll::Ready(Ok(None));
         }
@@ -43,6 +41,13 @@ impl Core {
                 Poll::Pending
             }
         }
+    }
+
+    pub(in crate::connection) fn try_chunk(&mut self, channel: usize) -> Option<Bytes> {
+        let data = self.inboxes.get_mut(channel)?.pop()?;
+        self.queued -= data.len();
+        self.resume();
+        Some(data)
     }
 
     /// How many bytes of a channel were read or thrown away, and the beginning of those that wait.

@@ -111,12 +111,10 @@ impl Core {
         id: StreamId,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, ReadError>> {
-        let Some(slot) = self.slots.get_mut(&id) else { return Poll::Ready(Err(gone())) };
-        if let Some(bytes) = slot.inbox.pop() {
-            slot.taken = Instant::now();
-            self.release(bytes.len());
+        if let Some(bytes) = self.try_chunk(id) {
             return Poll::Ready(Ok(Some(bytes)));
         }
+        let Some(slot) = self.slots.get_mut(&id) else { return Poll::Ready(Err(gone())) };
         if let Some(end) = slot.read_end() {
             return Poll::Ready(end.map(|()| None));
         }
@@ -127,6 +125,14 @@ impl Core {
             slot.inbox.waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    pub(in crate::spdy) fn try_chunk(&mut self, id: StreamId) -> Option<Bytes> {
+        let slot = self.slots.get_mut(&id)?;
+        let bytes = slot.inbox.pop()?;
+        slot.taken = Instant::now();
+        self.release(bytes.len());
+        Some(bytes)
     }
 
     /// What has arrived, and whether the peer has ended the stream; `None`: nobody reads it.
