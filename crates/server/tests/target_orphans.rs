@@ -15,9 +15,45 @@ use wsstream_server::target::{
     Background, ContainerState, OnDisconnect, ProcessSpec, ProcessTarget, SessionOptions, Target as _,
 };
 
-#[test]
-fn the_keeper_of_the_other_tests() {
-    keep_when_told_to();
+/// Not the usual harness: it starts threads before a test can say that this process is a keeper, and one with threads
+/// cannot be forked.
+fn main() -> std::process::ExitCode {
+    if let Some(code) = keep_when_told_to() {
+        return code;
+    }
+    let mut trials = Vec::new();
+    macro_rules! trials {
+        ($($name:ident)*) => { $(trials.push(trial(stringify!($name), $name));)* };
+    }
+    trials!(
+        a_kept_command_is_like_any_other
+        input_and_its_end_reach_a_kept_command
+        a_kept_terminal_is_like_any_other
+        a_kept_command_that_cannot_start_says_why
+        what_has_left_the_group_ends_when_the_client_leaves
+        what_has_left_the_group_ends_when_the_session_is_dropped
+        daemons_live_on_behind_a_command_that_has_ended_or_not
+        orphans_are_reaped_while_the_command_runs
+        a_session_whose_keeper_is_killed_fails
+        a_killed_zygote_is_replaced_and_ends_no_session
+        a_zygote_goes_with_those_who_may_use_it
+        a_keeper_outlives_the_signals_that_are_meant_for_the_server
+        a_supervised_command_takes_everything_along
+        a_kept_command_reports_its_exit_code_although_a_daemon_holds_its_output
+        a_control_group_is_used_where_there_is_one_and_goes_with_its_command
+        what_runs_away_from_its_killer_is_caught
+    );
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> libtest_mimic::Trial
+where
+    F: 'static,
+{
+    libtest_mimic::Trial::test(name, move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test());
+        Ok(())
+    })
 }
 
 fn kept() -> SessionOptions {
@@ -28,11 +64,12 @@ fn kept() -> SessionOptions {
     options
 }
 
-/// With control groups where they can be made, and without.
-fn both() -> [SessionOptions; 2] {
-    let mut without = kept();
+/// With control groups where they can be made, without, and with keepers that are no forks.
+fn kinds() -> [SessionOptions; 3] {
+    let (mut without, mut executed) = (kept(), kept());
     without.command.keeper = Some(keeper().without_cgroups());
-    [kept(), without]
+    executed.command.keeper = Some(keeper_with_threads().without_cgroups());
+    [kept(), without, executed]
 }
 
 /// Starts helpers that cannot be reached by way of the process group: one in a session of its own, one below two
@@ -60,12 +97,15 @@ async fn ready(host: &Served, script: &str, tty: bool, mark: &str) -> Client {
 
 /// The parent of a command.
 fn keeper_of(pid: i32) -> Pid {
+    parent_of(pid)
+}
+
+fn parent_of(pid: i32) -> Pid {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let parent = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(1).unwrap();
     Pid::from_raw(parent.parse().unwrap()).unwrap()
 }
 
-#[tokio::test]
 async fn a_kept_command_is_like_any_other() {
     let host = Served::host_with(kept()).await;
     let got = host.sh("echo out; echo err >&2; exit 7").await;
@@ -83,7 +123,6 @@ async fn a_kept_command_is_like_any_other() {
     assert_eq!((&got.stdout, got.outcome), (&without.stdout, exited(0)));
 }
 
-#[tokio::test]
 async fn input_and_its_end_reach_a_kept_command() {
     let host = Served::host_with(kept()).await;
     let mut client = Client::of(host.exec(sh("sort; exit 4").stdin(true).stdout(true)).await);
@@ -92,7 +131,6 @@ async fn input_and_its_end_reach_a_kept_command() {
     assert_eq!(client.finish().await, ("a\nb\n".to_owned(), exited(4)));
 }
 
-#[tokio::test]
 async fn a_kept_terminal_is_like_any_other() {
     let host = Served::host_with(kept()).await;
     let script =
@@ -111,7 +149,6 @@ async fn a_kept_terminal_is_like_any_other() {
     assert_eq!(outcome, exited(3));
 }
 
-#[tokio::test]
 async fn a_kept_command_that_cannot_start_says_why() {
     for tty in [false, true] {
         let mut options = kept();
@@ -141,11 +178,10 @@ async fn a_kept_command_that_cannot_start_says_why() {
     assert!(failure(&outcome).contains("cannot start the process that keeps the command"), "{outcome}");
 }
 
-#[tokio::test]
 async fn what_has_left_the_group_ends_when_the_client_leaves() {
     for action in [OnDisconnect::Auto, OnDisconnect::HangUp, OnDisconnect::Terminate, OnDisconnect::Kill] {
         for tty in [false, true] {
-            for mut options in both() {
+            for mut options in kinds() {
                 options.disconnect.action = action;
                 let (host, mark) = (Served::host_with(options).await, mark());
                 let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
@@ -158,9 +194,9 @@ async fn what_has_left_the_group_ends_when_the_client_leaves() {
     }
 }
 
-#[tokio::test]
 async fn what_has_left_the_group_ends_when_the_session_is_dropped() {
-    for (tty, options) in both().into_iter().flat_map(|options| [(false, options.clone()), (true, options)]) {
+    for (tty, options) in kinds().into_iter().flat_map(|options| [(false, options.clone()), (true, options)])
+    {
         let (host, mark) = (Served::host_with(options).await, mark());
         let client = ready(&host, &format!("{} sleep 1000", leavers(&mark)), tty, &mark).await;
         host.sessions.lock().await.abort_all();
@@ -171,7 +207,6 @@ async fn what_has_left_the_group_ends_when_the_session_is_dropped() {
 }
 
 /// A daemon that a command starts on purpose lives on behind it, unless the policy says otherwise.
-#[tokio::test]
 async fn daemons_live_on_behind_a_command_that_has_ended_or_not() {
     for (background, left) in [(Background::Keep, LEAVERS), (Background::Kill, 0)] {
         for tty in [false, true] {
@@ -200,7 +235,6 @@ async fn daemons_live_on_behind_a_command_that_has_ended_or_not() {
 }
 
 /// Children of the keeper whose parents have ended are reaped while the session goes on.
-#[tokio::test]
 async fn orphans_are_reaped_while_the_command_runs() {
     let host = Served::host_with(kept()).await;
     let script = "for i in 1 2 3 4 5 6 7 8; do (sleep 0.1 &); done; echo $$; read line; exit 0";
@@ -221,7 +255,6 @@ async fn orphans_are_reaped_while_the_command_runs() {
 
 /// Somebody kills the keeper: the session fails, it does not hang, and the process group at least is ended; with a
 /// control group everything.
-#[tokio::test]
 async fn a_session_whose_keeper_is_killed_fails() {
     for tty in [false, true] {
         let (host, mark) = (Served::host_with(kept()).await, mark());
@@ -242,8 +275,49 @@ async fn a_session_whose_keeper_is_killed_fails() {
     }
 }
 
+async fn a_killed_zygote_is_replaced_and_ends_no_session() {
+    let host = Served::host_with(kept()).await;
+    let ask = || sh("echo $$; read line; exit 5").stdin(true).stdout(true);
+    let mut client = Client::of(host.exec(ask()).await);
+    client.out().wait_for("\n").await;
+    let zygote = parent_of(keeper_of(client.out().seen.trim().parse().unwrap()).as_raw_nonzero().get());
+    kill_process(zygote, Signal::KILL).unwrap();
+    until("the zygote to be gone", || !is_alive(zygote)).await;
+    let mut other = Client::of(host.exec(ask()).await);
+    other.out().wait_for("\n").await;
+    let replaced = parent_of(keeper_of(other.out().seen.trim().parse().unwrap()).as_raw_nonzero().get());
+    assert!(is_alive(replaced) && replaced != zygote);
+    for mut client in [client, other] {
+        client.close_stdin();
+        assert_eq!(client.outcome().await, exited(5));
+    }
+    until("no zombies", || zombies().is_empty()).await;
+}
+
+async fn a_zygote_goes_with_those_who_may_use_it() {
+    let keeper = keeper();
+    keeper.prepare().unwrap();
+    keeper.prepare().unwrap();
+    let mut options = kept();
+    options.command.keeper = Some(keeper);
+    let host = Served::host_with(options).await;
+    let script = "ps=$(cut -d' ' -f4 /proc/$$/stat); cut -d' ' -f4 /proc/$ps/stat";
+    let first: i32 = std::str::from_utf8(&host.sh(script).await.stdout).unwrap().trim().parse().unwrap();
+    let again: i32 = std::str::from_utf8(&host.sh(script).await.stdout).unwrap().trim().parse().unwrap();
+    assert_eq!(first, again, "one for all sessions");
+    drop(host);
+    until("the zygote to be gone", || !is_alive(Pid::from_raw(first).unwrap())).await;
+    until("no zombies", || zombies().is_empty()).await;
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| {
+        !matches!(stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim()).get(..1), Some("Z" | "X"))
+    })
+}
+
 /// What a service manager or a terminal sends to all does not take the keeper away before its command.
-#[tokio::test]
 async fn a_keeper_outlives_the_signals_that_are_meant_for_the_server() {
     let host = Served::host_with(kept()).await;
     let mut client = Client::of(host.exec(sh("echo $$; read line; exit 5").stdin(true).stdout(true)).await);
@@ -263,7 +337,6 @@ async fn a_keeper_outlives_the_signals_that_are_meant_for_the_server() {
     assert_eq!(client.outcome().await, exited(5));
 }
 
-#[tokio::test]
 async fn a_supervised_command_takes_everything_along() {
     let mark = mark();
     let command = ["sh", "-c", &format!("{} sleep 1000", leavers(&mark))].map(String::from);
@@ -279,7 +352,6 @@ async fn a_supervised_command_takes_everything_along() {
     gone(&mark).await;
 }
 
-#[tokio::test]
 async fn a_kept_command_reports_its_exit_code_although_a_daemon_holds_its_output() {
     let mut options = kept();
     options.drain.0 = Duration::from_millis(200);
@@ -309,7 +381,6 @@ fn group_home() -> Option<String> {
 }
 
 /// Each command has a control group of its own where one can be made, and no group is left behind.
-#[tokio::test]
 async fn a_control_group_is_used_where_there_is_one_and_goes_with_its_command() {
     let host = Served::host_with(kept()).await;
     let script = "cut -d' ' -f4 /proc/$$/stat; grep ^0: /proc/$$/cgroup; echo ready; read line; exit 0";
@@ -335,9 +406,8 @@ async fn a_control_group_is_used_where_there_is_one_and_goes_with_its_command() 
 }
 
 /// Something that forks without end, each time in a session of its own, and never has a parent for long.
-#[tokio::test]
 async fn what_runs_away_from_its_killer_is_caught() {
-    for options in both() {
+    for options in kinds() {
         let (host, mark) = (Served::host_with(options).await, mark());
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("runner");

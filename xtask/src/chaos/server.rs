@@ -305,13 +305,10 @@ impl Reading {
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
             .context("no VmRSS")?;
-        let tasks: Vec<PathBuf> =
-            fs::read_dir(folder.join("task"))?.filter_map(|task| Some(task.ok()?.path())).collect();
-        let children = tasks
-            .iter()
-            .filter_map(|task| fs::read_to_string(task.join("children")).ok())
-            .map(|children| children.split_whitespace().count())
-            .sum();
+        // Keepers are children of one process that the server has for that.
+        let (zygotes, others): (Vec<_>, Vec<_>) =
+            children(&folder).into_iter().partition(|child| is_zygote(child));
+        let kept: usize = zygotes.iter().map(|zygote| children(zygote).len()).sum();
         let open: Vec<_> = fs::read_dir(folder.join("fd"))?.flatten().map(|entry| entry.path()).collect();
         let is_terminal = |file: &PathBuf| {
             let name = file.to_string_lossy();
@@ -320,12 +317,28 @@ impl Reading {
         Ok(Self {
             descriptors: open.len(),
             terminals: open.iter().filter_map(|path| fs::read_link(path).ok()).filter(is_terminal).count(),
-            threads: tasks.len(),
-            children,
+            threads: tasks(&folder).len(),
+            children: others.len() + kept,
             groups: groups(&folder).unwrap_or(0),
             resident,
         })
     }
+}
+
+fn tasks(process: &Path) -> Vec<PathBuf> {
+    let tasks = fs::read_dir(process.join("task"));
+    tasks.into_iter().flatten().filter_map(|task| Some(task.ok()?.path())).collect()
+}
+
+fn children(process: &Path) -> Vec<PathBuf> {
+    let lists = tasks(process).into_iter().filter_map(|task| fs::read_to_string(task.join("children")).ok());
+    let numbers = |list: String| list.split_whitespace().map(|pid| Path::new("/proc").join(pid)).collect();
+    lists.flat_map(|list| -> Vec<_> { numbers(list) }).collect()
+}
+
+/// The process that keepers come from.
+fn is_zygote(process: &Path) -> bool {
+    fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "ws-zygote")
 }
 
 /// Control groups named after keepers, in the group (v2) that the process is in: those of its own keepers and those
@@ -336,10 +349,10 @@ fn groups(process: &Path) -> Option<usize> {
     let mounts = fs::read_to_string(process.join("mountinfo")).ok()?;
     let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
     let entries = fs::read_dir(Path::new(mount).join(own)).ok()?.flatten();
-    let parent = format!("PPid:\t{}", process.file_name()?.to_str()?);
+    let own: Vec<_> = children(process).into_iter().filter(|child| is_zygote(child)).collect();
     let counts = |keeper: &str| {
-        let status = fs::read_to_string(format!("/proc/{keeper}/status"));
-        status.map_or(true, |status| status.lines().any(|line| line == parent))
+        let keeper = Path::new("/proc").join(keeper);
+        !keeper.exists() || own.iter().any(|zygote| children(zygote).contains(&keeper))
     };
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     Some(names.filter(|name| name.strip_prefix("wsstream-").is_some_and(counts)).count())

@@ -103,6 +103,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
     let Plan { config, place } = args.plan()?;
     let specs = config.pods.clone();
+    let keeper = config.session.command.keeper.clone();
     let options = config.into_options().map_err(Failure::local)?;
     let drain = options.limits.drain;
     let bound = Server::bind(options).await.map_err(Failure::local)?;
@@ -110,6 +111,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let kubeconfig = place.path.clone();
     let _written = place.written();
     Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
+    if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
+        // Each session tries again, and says so to its client.
+        tracing::error!(%error, "cannot start the process that keeps commands");
+    }
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut stop = Some(stop);

@@ -26,7 +26,7 @@ const DEFAULT_SIZE: (u16, u16) = (80, 24);
 /// The controlling side of a new terminal cannot be opened close-on-exec, only be made so a moment later. A command
 /// started in between would inherit it, and the terminal could never be hung up. Starting commands holds the read
 /// side, opening a terminal the write side; neither ever waits for anything while it does.
-static TERMINAL_OPENING: RwLock<()> = RwLock::new(());
+pub(super) static TERMINAL_OPENING: RwLock<()> = RwLock::new(());
 
 /// Which of the three streams get a pipe; the others are the null device. A client that asked for no stdin must not
 /// give the command one (kata-containers#13640).

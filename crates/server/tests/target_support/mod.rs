@@ -249,23 +249,24 @@ impl Output {
 
 /// Commands of this test run below a keeper: this program, as [`keep_when_told_to`] makes it one.
 pub fn keeper() -> Keeper {
-    Keeper::this_program([
-        "--exact",
-        "--nocapture",
-        "--test-threads=1",
-        "the_keeper_of_the_other_tests",
-        AS_KEEPER,
-    ])
+    Keeper::this_program([AS_KEEPER])
+}
+
+/// The same from a program that has threads and cannot be forked.
+pub fn keeper_with_threads() -> Keeper {
+    Keeper::this_program([AS_KEEPER, WITH_THREADS])
 }
 
 const AS_KEEPER: &str = "as-keeper";
+const WITH_THREADS: &str = "with-threads";
 
-/// The body of a test of the name above. The test harness is in the way of `main`, so a test plays it.
-pub fn keep_when_told_to() {
-    if std::env::args().any(|argument| argument == AS_KEEPER) {
-        let _ = Keeper::run();
-        std::process::exit(0);
+/// To be called first in `main`.
+pub fn keep_when_told_to() -> Option<std::process::ExitCode> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == WITH_THREADS) {
+        std::thread::spawn(std::thread::park);
     }
+    words.iter().any(|word| word == AS_KEEPER).then(Keeper::run)
 }
 
 pub fn exited(code: u8) -> Outcome {

@@ -1,15 +1,16 @@
 //! The keeper's end: a process that starts one command, waits, reaps, and kills what is left when it is told to or when
 //! nobody is there any more to tell it.
 //!
-//! Plain blocking code on two threads: this one reads what the server says, the other one waits for children.
+//! Plain blocking code on one thread, without a runtime: there is one such process for each command, so it is to cost
+//! little to begin, to wait and to end.
 
 use std::{
     collections::HashSet,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    os::unix::{net::UnixStream, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{ExitCode, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use rustix::{
         Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, set_child_subreaper,
         waitid, waitpid,
     },
+    stdio::stdin,
     termios::{Winsize, tcsetwinsize},
 };
 
@@ -29,6 +31,7 @@ use super::{
         tree::{descendants, pause_for, table},
     },
     cgroup::Cgroup,
+    children::Children,
     wire::{self, KILL, News, Order, RELEASE},
 };
 
@@ -41,48 +44,39 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// How often to look whether all is over before the whole table of processes is read.
 const QUICK_ROUNDS: u32 = 5;
 
-/// The thread that waits needs next to nothing.
-const STACK: usize = 128 * 1024;
-
-pub(super) fn run() -> ExitCode {
-    match keep() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The null device, when a server started us.
-            _ = writeln!(io::stderr(), "wsstream: this is started by the server, for each command: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn keep() -> io::Result<()> {
+/// Keeps one command; standard input is the socket to the server.
+pub(super) fn keep() -> io::Result<()> {
     // In lists of processes; not found by those who mean the server when they type its name.
     rustix::thread::set_name(c"ws-keeper").ok();
     let me = getpid();
     // Before there is a child. Whatever loses its parent below us becomes ours.
     set_child_subreaper(Some(me))?;
-    let mut socket = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
-    let Some((order, descriptors)) = receive(&socket)? else { return Ok(()) };
+    let Some((order, descriptors)) = receive()? else { return Ok(()) };
     let cgroup = if order.cgroup { Cgroup::enter(me).ok() } else { None };
-    let started = start(&order, descriptors, &socket);
+    let started = start(me, &order, descriptors);
     // If we cannot go back, we would be killed with the others.
     let cgroup = cgroup.filter(|cgroup| cgroup.leave().is_ok());
     let leader = match started {
         Ok(leader) => leader,
-        Err(error) => return tell(&socket, &News::Failed { text: error.to_string() }, &[]),
+        Err(error) => return tell(&News::Failed { text: error.to_string() }, &[]),
     };
     // Nothing is kept busy by our being here.
     std::env::set_current_dir("/").ok();
-    ignore_signals();
-    let news = socket.try_clone()?;
-    std::thread::Builder::new().stack_size(STACK).spawn(move || wait(me, leader, &news))?;
-    let mut word = [0];
+    // After the start: a command must not begin with a signal blocked.
+    let children = Children::watch()?;
+    let mut family = Family { me, leader, exited: false };
     loop {
-        match socket.read(&mut word) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        family.look();
+        let (word, _) = children.or_readable(stdin())?;
+        if !word {
+            continue;
+        }
+        let mut word = [0];
+        match rustix::io::read(stdin(), &mut word) {
+            Err(Errno::INTR) => {}
             Ok(1) if word == [KILL] => {
                 cgroup.iter().for_each(Cgroup::kill);
-                end_all(me, leader);
+                family.end_all();
             }
             Ok(1) if word == [RELEASE] => return Ok(()),
             // The server has dropped the session, or is no more.
@@ -91,7 +85,7 @@ fn keep() -> io::Result<()> {
                 kill_process_group(leader, Signal::KILL).ok();
                 cgroup.iter().for_each(Cgroup::kill);
                 if !reap_all() {
-                    end_all(me, leader);
+                    family.end_all();
                 }
                 return Ok(());
             }
@@ -100,10 +94,10 @@ fn keep() -> io::Result<()> {
 }
 
 /// The order; `None`: the server has changed its mind.
-fn receive(socket: &UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+fn receive() -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
     loop {
-        if wire::receive(socket, &mut bytes, &mut descriptors)? == 0 {
+        if wire::receive(stdin(), &mut bytes, &mut descriptors)? == 0 {
             return Ok(None);
         }
         if let Some(order) = wire::take(&mut bytes)? {
@@ -112,14 +106,28 @@ fn receive(socket: &UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
     }
 }
 
-fn tell(mut socket: &UnixStream, news: &News, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Waits while the server does not read.
+pub(super) fn tell(news: &News, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    tell_by(stdin(), news, descriptors)
+}
+
+/// The same over a socket that is not standard input yet.
+pub(super) fn tell_by(
+    socket: BorrowedFd<'_>,
+    news: &News,
+    mut descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let line = wire::line(news)?;
-    let sent = wire::send(socket, &line, descriptors)?;
-    socket.write_all(line.get(sent..).unwrap_or_default())
+    let mut rest = &line[..];
+    while !rest.is_empty() {
+        rest = rest.get(wire::send(socket, rest, descriptors)?..).unwrap_or_default();
+        descriptors = &[];
+    }
+    Ok(())
 }
 
 /// Starts the command and says so.
-fn start(order: &Order, descriptors: Vec<OwnedFd>, socket: &UnixStream) -> Result<Pid, SpawnError> {
+fn start(me: Pid, order: &Order, descriptors: Vec<OwnedFd>) -> Result<Pid, SpawnError> {
     let options = CommandOptions {
         env: order.env.clone(),
         clear_env: order.clear_env,
@@ -128,6 +136,7 @@ fn start(order: &Order, descriptors: Vec<OwnedFd>, socket: &UnixStream) -> Resul
     };
     let mut command = prepare(&order.argv, &options)?;
     let not_started = |error: &io::Error| explain(&order.argv, &options, error);
+    let started = |pid| News::Started { pid, keeper: me.as_raw_nonzero().get() };
     let number = |child: &std::process::Child| i32::try_from(child.id()).unwrap_or_default();
     let (pid, told) = if let Some((columns, rows)) = order.terminal {
         let no_terminal =
@@ -140,7 +149,7 @@ fn start(order: &Order, descriptors: Vec<OwnedFd>, socket: &UnixStream) -> Resul
             pty_process::Error::Io(error) => not_started(&error),
             other => no_terminal(other),
         })?);
-        (pid, tell(socket, &News::Started { pid }, &[pty.as_fd(), pts.as_fd()]))
+        (pid, tell(&started(pid), &[pty.as_fd(), pts.as_fd()]))
     } else {
         let mut descriptors = descriptors.into_iter();
         let [stdin, stdout, stderr] = order.streams.map(|wanted| {
@@ -151,7 +160,7 @@ fn start(order: &Order, descriptors: Vec<OwnedFd>, socket: &UnixStream) -> Resul
         let pid = number(&command.spawn().map_err(|error| not_started(&error))?);
         // The end of a pipe shows only when all copies of the child's ends are closed.
         drop(command);
-        (pid, tell(socket, &News::Started { pid }, &[]))
+        (pid, tell(&started(pid), &[]))
     };
     if let Err(error) = told {
         // The server is gone already. The end of file says so too, and is acted upon.
@@ -160,50 +169,76 @@ fn start(order: &Order, descriptors: Vec<OwnedFd>, socket: &UnixStream) -> Resul
     Pid::from_raw(pid).ok_or_else(|| SpawnError::new("the command has no process id".to_owned()))
 }
 
-/// A service manager sends SIGTERM to everybody at once. We go when the server does, and not before the command.
-fn ignore_signals() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Handlers, not "ignore", and installed after the command was started. They stay when the streams are dropped.
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-        let _inside = runtime.enter();
-        for kind in
-            [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()]
-        {
-            drop(signal(kind));
-        }
-    }
+/// What lives below this process.
+struct Family {
+    me: Pid,
+    /// It is not reaped: its number, by which the server sends signals to its group, stays taken until we end.
+    leader: Pid,
+    /// The leader has, and the server knows.
+    exited: bool,
 }
 
-/// Reaps orphans for as long as the leader lives, and reports its exit. It is not reaped itself: its number, by which
-/// the server sends signals to its group, stays taken until we end.
-fn wait(me: Pid, leader: Pid, news: &UnixStream) {
-    loop {
-        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            // There are no children: cannot be while the leader is one.
-            Err(_) => return,
+impl Family {
+    /// Reports the exit of the leader, once. Until then, reaps the orphans that have ended.
+    fn look(&mut self) {
+        while !self.exited {
+            let now = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+            if let Ok(Some(status)) = waitid(WaitId::Pid(self.leader), now) {
+                self.exited = true;
+                let (code, signal) = (status.exit_status(), status.terminating_signal());
+                // A server that is gone has closed the socket, which is seen next.
+                tell(&News::Exited { code, signal }, &[]).ok();
+                return;
+            }
+            match ended_child() {
+                Some(ended) if ended != self.leader => _ = waitpid(Some(ended), WaitOptions::NOHANG),
+                // The leader, between the two looks: once more.
+                Some(_) => {}
+                None => return,
+            }
         }
-        let now = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        if let Ok(Some(status)) = waitid(WaitId::Pid(leader), now) {
-            let news_of = News::Exited { code: status.exit_status(), signal: status.terminating_signal() };
-            // A server that is gone has closed the socket, and the other thread knows.
-            tell(news, &news_of, &[]).ok();
-            return;
-        }
-        if reap(me, leader) == 0 {
-            // Where `/proc` shows nothing: do not spin.
+    }
+
+    /// Kills everything below, in rounds: what is killed leaves its children to us, and what forks meanwhile is met in
+    /// the next round.
+    fn end_all(&mut self) {
+        let started = Instant::now();
+        let mut beyond = HashSet::new();
+        loop {
+            let mut living = descendants(self.me);
+            living.retain(|process| !beyond.contains(&process.pid));
+            if living.is_empty() || started.elapsed() > KILLING {
+                return;
+            }
+            for process in living {
+                // Another user's, by a set-user-id program: it is not ours to end.
+                if process.signal(Signal::KILL).is_err() {
+                    beyond.insert(process.pid);
+                }
+            }
             pause_for(PAUSE);
+            self.look();
+            // The leader stands before all who have ended after it: they are found one by one.
+            reap(self.me, self.leader);
         }
     }
 }
 
-/// Reaps the children that have ended, except the leader; how many.
-fn reap(me: Pid, leader: Pid) -> usize {
+/// One of the children that have ended and were not reaped.
+fn ended_child() -> Option<Pid> {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let now = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    Pid::from_raw(waitid(Id::All, now).ok()?.pid()?.as_raw())
+}
+
+/// Reaps the children that have ended, except the leader.
+fn reap(me: Pid, leader: Pid) {
     let mine = me.as_raw_nonzero().get();
     let ended =
         table().into_iter().filter(|child| !child.alive && child.parent == mine && child.pid != leader);
-    ended.filter(|child| matches!(waitpid(Some(child.pid), WaitOptions::NOHANG), Ok(Some(_)))).count()
+    for child in ended {
+        waitpid(Some(child.pid), WaitOptions::NOHANG).ok();
+    }
 }
 
 /// Reaps whatever is reaped within a moment; true when no child is left, and so no descendant: an orphan is a child.
@@ -219,26 +254,4 @@ fn reap_all() -> bool {
         pause_for(PAUSE);
     }
     false
-}
-
-/// Kills everything below, in rounds: what is killed leaves its children to us, and what forks meanwhile is met in the
-/// next round.
-fn end_all(me: Pid, leader: Pid) {
-    let started = Instant::now();
-    let mut beyond = HashSet::new();
-    loop {
-        let mut living = descendants(me);
-        living.retain(|process| !beyond.contains(&process.pid));
-        if living.is_empty() || started.elapsed() > KILLING {
-            return;
-        }
-        for process in living {
-            // Another user's, by a set-user-id program: it is not ours to end.
-            if process.signal(Signal::KILL).is_err() {
-                beyond.insert(process.pid);
-            }
-        }
-        pause_for(PAUSE);
-        reap(me, leader);
-    }
 }

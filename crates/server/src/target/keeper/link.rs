@@ -2,17 +2,15 @@
 
 use std::{
     fmt, io,
-    os::fd::{BorrowedFd, OwnedFd},
-    os::unix::process::CommandExt as _,
-    process::Stdio,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
 use rustix::{net::SendFlags, process::Pid};
-use tokio::{io::Interest, net::UnixStream, process::Child};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    super::{group::Exit, spawn::SpawnError},
+    super::{descriptor::register, group::Exit, spawn::SpawnError},
     Keeper, cgroup,
     wire::{self, KILL, News, Order, RELEASE},
 };
@@ -22,10 +20,9 @@ use super::{
 pub(crate) struct Kept {
     /// The command itself.
     pub(crate) leader: Pid,
-    link: Link,
+    keeper: Pid,
+    reader: Reader,
     exit: Option<Exit>,
-    /// The keeper; the runtime reaps it.
-    _keeper: Child,
 }
 
 /// For signals: dropped with everything else, it is the end of file that the keeper waits for.
@@ -33,7 +30,7 @@ pub(crate) struct Kept {
 pub(crate) struct Handle {
     /// The root of the tree, not itself part of it.
     pub(crate) keeper: Pid,
-    socket: Arc<UnixStream>,
+    socket: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Handle {
@@ -53,7 +50,7 @@ impl Handle {
 
     fn say(&self, word: u8) -> bool {
         // Straight to the kernel, which always has room for a byte here: this is also called while things are dropped.
-        let said = rustix::net::send(&*self.socket, &[word], SendFlags::NOSIGNAL);
+        let said = rustix::net::send(self.socket.get_ref(), &[word], SendFlags::NOSIGNAL);
         if let Err(error) = &said {
             tracing::warn!(%error, keeper = self.keeper.as_raw_nonzero().get(), "a keeper is gone");
         }
@@ -63,51 +60,33 @@ impl Handle {
 
 /// The reading side.
 #[derive(Debug)]
-struct Link {
-    handle: Handle,
+struct Reader {
+    socket: Arc<AsyncFd<OwnedFd>>,
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
 
-impl Link {
+impl Reader {
     /// The next message. Cancel-safe.
     async fn news(&mut self) -> io::Result<News> {
         loop {
             if let Some(news) = wire::take(&mut self.bytes)? {
                 return Ok(news);
             }
-            self.handle.socket.readable().await?;
-            let socket = &self.handle.socket;
+            let mut ready = self.socket.readable().await?;
             let (bytes, descriptors) = (&mut self.bytes, &mut self.descriptors);
-            let read = socket.try_io(Interest::READABLE, || wire::receive(&**socket, bytes, descriptors));
-            match read {
-                Ok(0) => return Err(io::Error::other("the process that keeps the command has been killed")),
-                Ok(_) => {}
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn send(&self, mut data: &[u8], mut descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let socket = &self.handle.socket;
-        while !data.is_empty() {
-            socket.writable().await?;
-            match socket.try_io(Interest::WRITABLE, || wire::send(&**socket, data, descriptors)) {
-                Ok(sent) => {
-                    data = data.get(sent..).unwrap_or_default();
-                    descriptors = &[];
+            match ready.try_io(|socket| wire::receive(socket.get_ref(), bytes, descriptors)) {
+                Ok(Ok(0)) => {
+                    return Err(io::Error::other("the process that keeps the command has been killed"));
                 }
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Err(error),
+                Ok(Err(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                // A short read has emptied the socket, and asking it again would be a call that fails; but reading also
+                // stops behind descriptors.
+                Ok(Ok(read)) if read < wire::PIECE && self.descriptors.is_empty() => ready.clear_ready(),
+                Ok(_) | Err(_) => {}
             }
         }
-        Ok(())
     }
-}
-
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Starts a command below a new keeper; yields the descriptors that came back, those of a terminal.
@@ -121,32 +100,28 @@ pub(crate) async fn start(
     let fail = |error: &dyn fmt::Display| {
         SpawnError::new(format!("cannot start the process that keeps the command: {error}"))
     };
-    let child = || -> io::Result<(Child, Handle)> {
+    let sockets = || -> io::Result<_> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = std::process::Command::new(&keeper.program);
-        command
-            .arg0("wsstream-keeper")
-            .args(&keeper.arguments)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C on the server's terminal is not for it.
-            .process_group(0);
-        let child = tokio::process::Command::from(command).spawn()?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let keeper = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
-        Ok((child, Handle { keeper, socket: Arc::new(UnixStream::from_std(ours)?) }))
+        Ok((OwnedFd::from(ours), theirs))
     };
-    let (child, handle) = child().map_err(|error| fail(&error))?;
-    let mut link = Link { handle, bytes: Vec::new(), descriptors: Vec::new() };
+    let (ours, theirs) = sockets().map_err(|error| fail(&error))?;
+    // The order first: it is there when the keeper is.
     let order = wire::line(order).map_err(|error| fail(&error))?;
-    link.send(&order, descriptors).await.map_err(|error| fail(&error))?;
-    match link.news().await.map_err(|error| fail(&error))? {
-        News::Started { pid } => {
-            let leader = Pid::from_raw(pid).ok_or_else(|| fail(&"it reports no process id"))?;
-            let descriptors = std::mem::take(&mut link.descriptors);
-            Ok((Kept { leader, link, exit: None, _keeper: child }, descriptors))
+    let begun = wire::send(&ours, &order, descriptors).map_err(|error| fail(&error))?;
+    keeper.source.keeper_for(theirs.as_fd(), keeper).await.map_err(|error| fail(&error))?;
+    drop(theirs);
+    let rest = order.get(begun..).unwrap_or_default();
+    wire::send_all(ours.as_fd(), rest, &[]).await.map_err(|error| fail(&error))?;
+    let socket = Arc::new(register(ours, Interest::READABLE).map_err(|error| fail(&error))?);
+    let mut reader = Reader { socket, bytes: Vec::new(), descriptors: Vec::new() };
+    match reader.news().await.map_err(|error| fail(&error))? {
+        News::Started { pid, keeper } => {
+            let (Some(leader), Some(keeper)) = (Pid::from_raw(pid), Pid::from_raw(keeper)) else {
+                return Err(fail(&"it reports no process id"));
+            };
+            let descriptors = std::mem::take(&mut reader.descriptors);
+            Ok((Kept { leader, keeper, reader, exit: None }, descriptors))
         }
         News::Failed { text } => Err(SpawnError::new(text)),
         News::Exited { .. } => Err(fail(&"it reports an end before a start")),
@@ -155,7 +130,7 @@ pub(crate) async fn start(
 
 impl Kept {
     pub(crate) fn handle(&self) -> Handle {
-        self.link.handle.clone()
+        Handle { keeper: self.keeper, socket: Arc::clone(&self.reader.socket) }
     }
 
     /// Waits for the exit of the command. Cancel-safe; the same answer every time.
@@ -164,7 +139,7 @@ impl Kept {
             if let Some(exit) = self.exit {
                 return Ok(exit);
             }
-            if let News::Exited { code, signal } = self.link.news().await? {
+            if let News::Exited { code, signal } = self.reader.news().await? {
                 self.exit = Some(Exit::new(code, signal));
             }
         }

@@ -9,36 +9,60 @@
 //! this library, and would not survive SIGKILL. PDEATHSIG reaches one process, not its children.
 //!
 //! ```text
-//! server ── socket ── keeper ── leader (own process group or session) ── …
-//!        order, 3 descriptors →
-//!        ← started, exited
-//!        K (kill all), R (let go); end of file means K and exit
+//! server ── socket ── zygote                     one for each server; forks a keeper for each socket that comes
+//!    │                  │
+//!    └──── socket ─── keeper ── leader (own process group or session) ── …
+//!         order, 3 descriptors →
+//!         ← started, exited
+//!         K (kill all), R (let go); end of file means K and exit
 //! ```
 //!
 //! Where a control group can be made, the command runs in one of its own, which kills even what outruns the keeper
 //! (`cgroup`).
 //!
-//! It costs one more `exec`, and some memory, for each command: off unless [`CommandOptions::keeper`] is set.
+//! Nothing hangs on the zygote but the start of further commands: keepers answer to the server alone, by their own sockets, and
+//! somebody who kills the zygote ends no session.
+//!
+//! A keeper costs a fork and some memory for each command: off unless [`CommandOptions::keeper`] is set.
 //!
 //! [`CommandOptions::keeper`]: super::CommandOptions::keeper
 
 mod cgroup;
 mod child;
+mod children;
 mod link;
+mod source;
 mod wire;
+mod zygote;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 
 pub(super) use link::{Handle, Kept, start};
 pub(super) use wire::Order;
 
+use source::Source;
+
 /// How to start the process that keeps a command; see [`CommandOptions::keeper`](super::CommandOptions::keeper).
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// All clones share one process that keepers come from. It is started for the first command, with the environment, the
+/// directory, the limits and the rights that this process has then, which are those of all commands.
+#[derive(Debug, Clone)]
 pub struct Keeper {
     program: PathBuf,
     arguments: Vec<OsString>,
     cgroups: bool,
+    source: Source,
 }
+
+/// Whether they are started in the same way.
+impl PartialEq for Keeper {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { program, arguments, cgroups, source: _ } = self;
+        (program, arguments, cgroups) == (&other.program, &other.arguments, &other.cgroups)
+    }
+}
+
+impl Eq for Keeper {}
 
 impl Keeper {
     /// `program`, called with `arguments`, must call [`Keeper::run`].
@@ -47,7 +71,7 @@ impl Keeper {
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
     ) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program: program.into(), arguments, cgroups: true }
+        Self { program: program.into(), arguments, cgroups: true, source: Source::default() }
     }
 
     /// Makes no control groups, for hosts where something else manages all of them. Then a command that forks faster
@@ -69,10 +93,25 @@ impl Keeper {
         Self::new("/proc/self/exe", arguments)
     }
 
-    /// What the process does, to be called first thing in `main`, before threads or a runtime exist. It takes its
-    /// orders from standard input, which must be the socket that the server made, and returns when all is over.
+    /// Starts the process that keepers come from, so that the first command need not wait for that. Doing it twice is the
+    /// same as once.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with IO.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.source.open(self)
+    }
+
+    /// What the process does, to be called first thing in `main`, before threads or a runtime exist: where there is
+    /// another thread, each keeper is an `exec` of the program instead of a fork. It takes its orders from standard input,
+    /// which must be the socket that the server made, and returns when all is over.
     #[must_use]
     pub fn run() -> ExitCode {
-        child::run()
+        zygote::run()
     }
 }

@@ -11,13 +11,19 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use tokio::io::Interest;
+
+use super::super::descriptor::register;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Three streams one way, two sides of a terminal the other.
 const MOST_DESCRIPTORS: usize = 3;
 
 /// How much is read at a time.
-const PIECE: usize = 4096;
+pub(super) const PIECE: usize = 4096;
+
+/// Server to zygote: the socket of a session comes with it, for which a keeper is wanted. No order begins so.
+pub(super) const SESSION: u8 = b'S';
 
 /// Server to keeper, later: kill everything; the leader's exit is still reported.
 pub(super) const KILL: u8 = b'K';
@@ -44,7 +50,7 @@ pub(in super::super) struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum News {
     /// It runs. With a terminal, its controlling side and its other side come with it.
-    Started { pid: i32 },
+    Started { pid: i32, keeper: i32 },
     /// It does not.
     Failed { text: String },
     /// The leader has exited; its number stays taken until the keeper ends.
@@ -61,9 +67,43 @@ pub(super) fn send(socket: impl AsFd, data: &[u8], descriptors: &[BorrowedFd<'_>
     Ok(sendmsg(socket, &[IoSlice::new(data)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
+/// Sends all of `data` over a socket that does not block. Not cancel-safe: what was sent is sent.
+pub(super) async fn send_all(
+    socket: BorrowedFd<'_>,
+    mut data: &[u8],
+    mut descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    while !data.is_empty() {
+        match send(socket, data, descriptors) {
+            Ok(sent) => {
+                data = data.get(sent..).unwrap_or_default();
+                descriptors = &[];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Rare: more than the buffer of a socket waits. A copy, because two may wait for the same one.
+                let copy = register(socket.try_clone_to_owned()?, Interest::WRITABLE)?;
+                copy.writable().await?.retain_ready();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Receives some bytes and whatever descriptors come with them; 0 at the end.
 pub(super) fn receive(
     socket: impl AsFd,
+    bytes: &mut Vec<u8>,
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    receive_some(socket, PIECE, bytes, descriptors)
+}
+
+/// The same, at most so many bytes, which are [`PIECE`] or less.
+pub(super) fn receive_some(
+    socket: impl AsFd,
+    most: usize,
     bytes: &mut Vec<u8>,
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
@@ -72,7 +112,13 @@ pub(super) fn receive(
     let mut piece = [0; PIECE];
     // Close-on-exec at once: the command must not inherit them.
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let read = recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, flags)?.bytes;
+    let read = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(piece.get_mut(..most).unwrap_or_default())],
+        &mut control,
+        flags,
+    )?
+    .bytes;
     bytes.extend_from_slice(piece.get(..read).unwrap_or_default());
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {

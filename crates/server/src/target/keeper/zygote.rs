@@ -1,0 +1,139 @@
+//! The process that keepers come from: one beside each server, with one thread and little memory.
+//!
+//! A keeper needs nothing of the server but a socket, and starting the whole program once more for it would cost far
+//! more than everything that it does: `exec` and the relocation of a large program take about a millisecond of CPU, a
+//! fork of this process a tenth of that.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    os::fd::{AsFd as _, OwnedFd},
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode, Stdio},
+};
+
+use nix::unistd::{ForkResult, fork};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+    process::{WaitOptions, waitpid},
+    stdio::{dup2_stdin, stdin},
+};
+
+use super::{
+    child,
+    children::Children,
+    wire::{self, News, SESSION},
+};
+
+/// What the process does that a server has started: keepers for its sessions, or, when it was started by another one
+/// such, one keeper.
+pub(super) fn run() -> ExitCode {
+    match begin() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The null device, when a server started us.
+            _ = writeln!(io::stderr(), "wsstream: this is started by the server, for its commands: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn begin() -> io::Result<()> {
+    ignore_signals();
+    let mut first = [0];
+    let read = loop {
+        match recv(stdin(), &mut first, RecvFlags::PEEK) {
+            Err(Errno::INTR) => {}
+            read => break read?.0,
+        }
+    };
+    match (read, first) {
+        (0, _) => Ok(()),
+        (_, [SESSION]) => attend(),
+        _ => child::keep(),
+    }
+}
+
+/// Starts a keeper for each socket that comes, until the server is gone. Keepers see that by themselves.
+fn attend() -> io::Result<()> {
+    rustix::thread::set_name(c"ws-zygote").ok();
+    let forks = is_alone();
+    let children = Children::watch()?;
+    loop {
+        let (asked, ended) = children.or_readable(stdin())?;
+        if ended {
+            while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+        }
+        if !asked {
+            continue;
+        }
+        let (mut word, mut sockets) = (Vec::new(), Vec::new());
+        match wire::receive_some(stdin(), 1, &mut word, &mut sockets) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        // Without one: this process has no descriptor left, and whoever waits at the other end is told by its end.
+        let Some(socket) = sockets.pop() else { continue };
+        if !forks {
+            execute(socket);
+        } else if let Some(socket) = divide(socket) {
+            drop(children);
+            // In place of the zygote's own: no keeper may hold that open.
+            dup2_stdin(&socket)?;
+            drop(socket);
+            return child::keep();
+        }
+    }
+}
+
+/// Whether this process has one thread. What cannot be found out counts as no.
+fn is_alone() -> bool {
+    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+/// Forks; in the child, gives the socket back.
+#[allow(unsafe_code)]
+fn divide(socket: OwnedFd) -> Option<OwnedFd> {
+    // SAFETY: a fork is unsafe in a process with several threads, whose locks and half-made changes the child would
+    // inherit without the threads that finish them. Here this is the only one (`is_alone`), and `attend` starts none.
+    // An `exec` in its place, which is safe, costs ten times as much: see above.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => return Some(socket),
+        Ok(ForkResult::Parent { .. }) => {}
+        Err(error) => refuse(&socket, &error.into()),
+    }
+    None
+}
+
+/// The keeper as a program of its own, where this process cannot be forked.
+fn execute(socket: OwnedFd) {
+    let spare = socket.try_clone();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("wsstream-keeper").args(std::env::args_os().skip(1));
+    let started = command.stdin(Stdio::from(socket)).spawn();
+    if let (Err(error), Ok(socket)) = (started, spare) {
+        refuse(&socket, &error);
+    }
+}
+
+fn refuse(socket: &OwnedFd, error: &io::Error) {
+    let text = format!("cannot start the process that keeps the command: {error}");
+    // A server that has gone needs no answer.
+    child::tell_by(socket.as_fd(), &News::Failed { text }, &[]).ok();
+}
+
+/// A service manager sends SIGTERM to everybody at once. We go when the server does, and keepers not before their commands.
+fn ignore_signals() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Handlers, not "ignore", which commands would inherit. They stay when the streams are dropped, also in forks.
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+        let _inside = runtime.enter();
+        for kind in
+            [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()]
+        {
+            drop(signal(kind));
+        }
+    }
+}
