@@ -107,11 +107,11 @@ async fn ready(connection: &Connection, request: &Request) {
     }
 }
 
-/// The status, and Close behind it.
+/// The status and the Close behind it, in one write.
 async fn finish(connection: &Connection, subprotocol: &Subprotocol, result: &Result<ExitCode, Failure>) {
     let message = status_message(subprotocol, result);
     if let (Some(message), Some(mut writer)) = (message, connection.writer(ChannelId::ERROR))
-        && let Err(error) = writer.send(message).await
+        && let Err(error) = writer.queue(message).await
     {
         debug!(%error, "the status could not be sent");
     }
