@@ -4,7 +4,7 @@
 //! POST and shows only the second answer.
 
 use super::{
-    Api,
+    Api, SpeaksFirst,
     answer::Refusal,
     pods::{Names, names},
     query::Query,
@@ -74,7 +74,7 @@ pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<
         Ok(exec) => exec.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
-    let response = exec.response().map(|()| Body::empty());
+    let response = switch(exec.response(), exec.is_spdy());
     let executor = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(Box::pin(exec.serve(executor))));
     Ok(response)
@@ -87,10 +87,19 @@ pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Resul
         Ok(attach) => attach.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
-    let response = attach.response().map(|()| Body::empty());
+    let response = switch(attach.response(), attach.is_spdy());
     let attacher = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
     api.sessions().spawn(session.run(Box::pin(attach.serve(attacher))));
     Ok(response)
+}
+
+/// The answer to an upgrade. A session over WebSocket begins with a message that says that it is ready.
+fn switch(response: http::Response<()>, spdy: bool) -> Response {
+    let mut response = response.map(|()| Body::empty());
+    if !spdy {
+        response.extensions_mut().insert(SpeaksFirst);
+    }
+    response
 }
 
 /// Everything else that can be wrong before the upgrade is looked at.

@@ -55,6 +55,10 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// In the extensions of a response that switches protocols: this side begins, at once, so that both can be one write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpeaksFirst;
+
 impl Api {
     /// Offers `pods` to whom `authenticator` lets in, with default [`Limits`].
     pub fn new(pods: Pods, authenticator: impl Authenticator) -> Self {
@@ -68,10 +72,12 @@ impl Api {
         options.timeouts.ping_interval = limits.ping_interval;
         options.timeouts.dead_peer = limits.dead_peer;
         options.timeouts.idle = limits.idle;
+        let shared = MemoryBudget::new(limits.shared_buffer);
+        options.limits.shared = shared.clone();
+        options.spdy.shared = shared.clone();
         let mut forward = forward::Options::default();
         forward.limits = options.limits.clone();
-        options.spdy.shared = MemoryBudget::new(limits.spdy_shared);
-        forward.spdy.shared = options.spdy.shared.clone();
+        forward.spdy.shared = shared;
         forward.timeouts = options.timeouts.clone();
         let sessions = Sessions::new(limits);
         let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options, forward };
@@ -88,10 +94,9 @@ impl Api {
         &self.shared.sessions
     }
 
-    /// What is left of [`Limits::spdy_shared`], for a gauge. At 0 sessions over SPDY go on, each at the speed of its slowest
-    /// reader.
-    pub fn spdy_memory(&self) -> &MemoryBudget {
-        &self.shared.options.spdy.shared
+    /// What is left of [`Limits::shared_buffer`], for a gauge. At 0 sessions go on, each at the speed of its slowest reader.
+    pub fn shared_buffer(&self) -> &MemoryBudget {
+        &self.shared.options.limits.shared
     }
 
     fn session_options(&self) -> Options {

@@ -83,7 +83,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
         tracing::debug!(%peer, %error, "cannot set socket options");
     }
     let tcp = TcpSocket::new(stream);
-    let probe = tcp.unsent_probe();
+    let (probe, next_write) = (tcp.unsent_probe(), tcp.next_write());
     let socket = match &shared.tls {
         None => Socket::plain(tcp, place),
         Some(tls) => {
@@ -100,7 +100,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
             }
         }
     };
-    http::serve(socket, peer, probe, &shared).await;
+    http::serve(socket, peer, (probe, next_write), &shared).await;
 }
 
 /// What somebody who forgot the `s` in `https` gets to read. Go's server words it the same way.

@@ -2,21 +2,32 @@
 //! protocol speaks.
 
 use super::accept::Shared;
-use crate::{api::Peer, net::Socket};
+use crate::{
+    api::{Peer, SpeaksFirst},
+    net::Socket,
+};
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{net::SocketAddr, pin::pin};
+use std::{convert::Infallible, net::SocketAddr, pin::pin};
 use tower::ServiceExt;
-use wsstream::transport::UnsentProbe;
+use wsstream::{tcp::NextWrite, transport::UnsentProbe};
 
-pub(super) async fn serve(socket: Socket, peer: SocketAddr, probe: UnsentProbe, shared: &Shared) {
+pub(super) async fn serve(socket: Socket, peer: SocketAddr, tcp: (UnsentProbe, NextWrite), shared: &Shared) {
+    let (probe, next_write) = tcp;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         // For the close handshake of a WebSocket session: is a slow reader still reading?
         request.extensions_mut().insert(probe.clone());
-        shared.router.clone().oneshot(request)
+        let (response, next_write) = (shared.router.clone().oneshot(request), next_write.clone());
+        async move {
+            let response = response.await?;
+            if response.extensions().get::<SpeaksFirst>().is_some() {
+                next_write.hold();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder
