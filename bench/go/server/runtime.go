@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"strconv"
-	"syscall"
+	"strings"
 
-	"github.com/creack/pty"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
-	utilexec "k8s.io/utils/exec"
+
+	"wsstream.interop/go/host"
 )
 
 // runtime is a container runtime without containers. Commands that begin with @ are functions of its own, the same as
@@ -20,13 +19,15 @@ import (
 type runtime struct{}
 
 func (r runtime) Exec(ctx context.Context, _ string, argv []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
-	go func() {
-		for range resize {
-		}
-	}()
-	if len(argv) == 0 {
-		return errors.New("no command given")
+	if len(argv) > 0 && strings.HasPrefix(argv[0], "@") {
+		go host.Discard(resize)
+		return function(argv, in, out)
 	}
+	return host.Run(ctx, argv, in, out, errs, tty, resize)
+}
+
+// function runs a command that begins with @.
+func function(argv []string, in io.Reader, out io.Writer) error {
 	switch argv[0] {
 	case "@echo":
 		_, err := io.Copy(out, in)
@@ -45,12 +46,7 @@ func (r runtime) Exec(ctx context.Context, _ string, argv []string, in io.Reader
 		}
 		return zeros(out, bytes, size)
 	}
-	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if tty {
-		return exitError(onTerminal(command, in, out))
-	}
-	return exitError(onPipes(command, in, out, errs))
+	return fmt.Errorf("there is no function %q", argv[0])
 }
 
 func (r runtime) Attach(context.Context, string, io.Reader, io.WriteCloser, io.WriteCloser, bool, <-chan remotecommand.TerminalSize) error {
@@ -87,44 +83,4 @@ func zeros(out io.Writer, bytes int64, size int) error {
 		bytes -= n
 	}
 	return nil
-}
-
-func onPipes(command *exec.Cmd, in io.Reader, out, errs io.Writer) error {
-	command.Stdout, command.Stderr = out, errs
-	if in != nil {
-		// Not command.Stdin: Wait would then wait for the end of the input, which a v4 client cannot send.
-		stdin, err := command.StdinPipe()
-		if err != nil {
-			return err
-		}
-		go func() {
-			_, _ = io.Copy(stdin, in)
-			_ = stdin.Close()
-		}()
-	}
-	return command.Run()
-}
-
-func onTerminal(command *exec.Cmd, in io.Reader, out io.Writer) error {
-	command.SysProcAttr.Setsid, command.SysProcAttr.Setctty = true, true
-	terminal, err := pty.Start(command)
-	if err != nil {
-		return err
-	}
-	defer terminal.Close()
-	if in != nil {
-		go func() { _, _ = io.Copy(terminal, in) }()
-	}
-	// Reading a terminal that nobody has open any more is an error, not an end.
-	_, _ = io.Copy(out, terminal)
-	return command.Wait()
-}
-
-func exitError(err error) error {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	code := exit.ExitCode()
-	return utilexec.CodeExitError{Err: fmt.Errorf("command terminated with exit code %d", code), Code: code}
 }

@@ -3,37 +3,21 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os/exec"
-	"syscall"
 
-	"github.com/creack/pty"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
-	utilexec "k8s.io/utils/exec"
+
+	"wsstream.interop/go/host"
 )
 
-// hostRuntime is a container runtime without containers: a command runs here, with pipes or on a terminal. It does
-// what the streaming server asks of a runtime and no more, so that what a client sees is the streaming server's doing:
-// it returns after all output was handed over, and the request's context is what upstream gives it. Over WebSocket that
-// ends where net/http's reader meets the end of the client's direction, and the command with it.
+// hostRuntime is a container runtime without containers.
 type hostRuntime struct {
 	// What attach runs.
 	main []string
 }
 
-func (r hostRuntime) Exec(ctx context.Context, _ string, argv []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
-	if len(argv) == 0 {
-		return errors.New("no command given")
-	}
-	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	// Nothing outlives the server, however it ends.
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if tty {
-		return exitError(onTerminal(command, in, out, resize))
-	}
-	go discard(resize)
-	return exitError(onPipes(command, in, out, errs))
+func (hostRuntime) Exec(ctx context.Context, _ string, argv []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	return host.Run(ctx, argv, in, out, errs, tty, resize)
 }
 
 func (r hostRuntime) Attach(ctx context.Context, id string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
@@ -42,63 +26,4 @@ func (r hostRuntime) Attach(ctx context.Context, id string, in io.Reader, out, e
 
 func (hostRuntime) PortForward(context.Context, string, int32, io.ReadWriteCloser) error {
 	return errors.New("this server forwards no ports")
-}
-
-func onPipes(command *exec.Cmd, in io.Reader, out, errs io.Writer) error {
-	command.Stdout, command.Stderr = out, errs
-	if in != nil {
-		// Not command.Stdin: Wait would then wait for the end of the input, which a v4 client cannot send.
-		stdin, err := command.StdinPipe()
-		if err != nil {
-			return err
-		}
-		go func() {
-			_, _ = io.Copy(stdin, in)
-			_ = stdin.Close()
-		}()
-	}
-	return command.Run()
-}
-
-func onTerminal(command *exec.Cmd, in io.Reader, out io.Writer, resize <-chan remotecommand.TerminalSize) error {
-	command.SysProcAttr.Setsid, command.SysProcAttr.Setctty = true, true
-	terminal, err := pty.Start(command)
-	if err != nil {
-		return err
-	}
-	defer terminal.Close()
-	go func() {
-		for size := range resize {
-			_ = pty.Setsize(terminal, &pty.Winsize{Rows: size.Height, Cols: size.Width})
-		}
-	}()
-	if in != nil {
-		go func() { _, _ = io.Copy(terminal, in) }()
-	}
-	if out == nil {
-		out = io.Discard
-	}
-	// Reading a terminal that nobody has open any more is an error, not an end.
-	_, _ = io.Copy(out, terminal)
-	return command.Wait()
-}
-
-// discard keeps sizes that nobody wants from blocking the connection (the resize channel is unbuffered).
-func discard(resize <-chan remotecommand.TerminalSize) {
-	for range resize {
-	}
-}
-
-// exitError is what the streaming server understands as an exit code; a signal becomes 128 plus its number, as
-// container runtimes report it.
-func exitError(err error) error {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	code := exit.ExitCode()
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		code = 128 + int(status.Signal())
-	}
-	return utilexec.CodeExitError{Err: fmt.Errorf("command terminated with exit code %d", code), Code: code}
 }
