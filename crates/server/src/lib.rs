@@ -45,6 +45,7 @@ pub mod limits;
 mod net;
 pub mod pod;
 pub mod serve;
+pub mod size;
 pub mod target;
 pub mod tls;
 

@@ -36,9 +36,10 @@ pub struct Limits {
     /// A session ends when its user has been idle for this long: no data either way, whatever pings say. `None`: never.
     /// Default as [`wsstream::Timeouts::idle`].
     pub idle: Option<Duration>,
-    /// What all sessions over SPDY together may hold of what their readers have not taken yet, in bytes, beyond the 256 KiB
-    /// that each has of its own. Default [`wsstream::limits::SPDY_SHARED`], 64 MiB, where the reason stands.
-    pub spdy_shared: usize,
+    /// What all sessions together may hold of what waits for its readers or for the wire, in bytes, beyond the 32 KiB that each
+    /// has of its own. Where it is used up sessions are slowed, each to the speed of its own readers. Default
+    /// [`wsstream::limits::SHARED_BUFFER`], 64 MiB, where the reason stands.
+    pub shared_buffer: usize,
     /// How long open sessions and requests may go on after shutdown was asked for. Default 10 s: what a command gets
     /// between SIGTERM and SIGKILL, and what a service manager or `docker stop` waits at least.
     pub drain: Duration,
@@ -66,7 +67,7 @@ impl Default for Limits {
             ping_interval: session.ping_interval,
             dead_peer: session.dead_peer,
             idle: session.idle,
-            spdy_shared: wsstream::limits::SPDY_SHARED,
+            shared_buffer: wsstream::limits::SHARED_BUFFER,
             drain: Duration::from_secs(10),
             end_grace: Duration::from_secs(3),
             farewell: Duration::from_secs(3),

@@ -63,10 +63,10 @@ async fn spdy_sessions_stay_inside_one_budget() {
     pods.add(host_pod("host").forward(routes)).unwrap();
     let server = Running::with(pods, |options| {
         options.tls = TlsSource::Insecure;
-        options.limits.spdy_shared = SHARED;
+        options.limits.shared_buffer = SHARED;
     })
     .await;
-    let memory = server.api.spdy_memory();
+    let memory = server.api.shared_buffer();
     assert_eq!(memory.available(), SHARED);
     let eventually = async |what: &str, done: &dyn Fn(usize) -> bool| {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);

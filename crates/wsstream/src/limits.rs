@@ -14,6 +14,13 @@ pub struct Limits {
     /// What may wait in all channels together for its readers. Default 1 MiB: enough that resizes, CLOSE and pings
     /// behind a stalled stdin still come in; beyond it the connection reads nothing more and TCP pushes back.
     pub receive_buffer: usize,
+    /// What may wait in all channels together whatever other connections hold. Default [`OWN_SHARE`], where the reason stands.
+    pub own_share: usize,
+    /// Where the bytes above [`own_share`](Self::own_share) that wait for readers come from. Share one among the connections
+    /// of a server; one that gets nothing from it reads no more until its own readers have taken what waits, or others have
+    /// given something back. Default: one of its own, as large as needed, which is no ceiling for a server; the ready-made
+    /// ones share one of [`SHARED_BUFFER`].
+    pub shared: MemoryBudget,
     /// What may wait for the wire before a writer has to wait. Default 32 KiB: measured, more than about 64 KiB in one
     /// system call is slower; one message is always taken when less than this waits.
     pub send_buffer: usize,
@@ -27,6 +34,8 @@ impl Default for Limits {
         Self {
             max_message: 16 << 20,
             receive_buffer: 1 << 20,
+            own_share: OWN_SHARE,
+            shared: MemoryBudget::unlimited(),
             send_buffer: 32 << 10,
             partial_messages: MemoryBudget::new(64 << 20),
         }
@@ -100,10 +109,10 @@ pub struct SpdyLimits {
     /// What one stream may hold before it counts as hoarding, in bytes: when one has to be given up, it is one that
     /// holds more, if there is such a one. Default 256 KiB, which is what the peer's kernel and ours hold anyway.
     pub soft_stream: usize,
-    /// Where the bytes above [`soft_stream`](Self::soft_stream) that wait in a connection come from. Share one among the
-    /// connections of a server; one that gets nothing from it reads no more until its own readers have taken what
-    /// waits, or others have given something back. Default: one of its own, as large as needed, which is no ceiling for a
-    /// server; the ready-made ones share one of [`SPDY_SHARED`].
+    /// What may wait in each direction whatever other connections hold. Default [`OWN_SHARE`], where the reason stands.
+    pub own_share: usize,
+    /// Where the bytes above [`own_share`](Self::own_share) come from, for readers as in
+    /// [`Limits::shared`], and as well for the wire: where there is nothing left, writers wait from the own share on.
     pub shared: MemoryBudget,
     /// How long the buffer may be full without anything being read before a stream that is not read is given up, and
     /// only where another stream would get on by it. Default 15 s: longer than a busy disk. `None`: never.
@@ -127,7 +136,8 @@ impl Default for SpdyLimits {
             session: wsstream_proto::spdy::Limits::default(),
             receive_buffer: 4 << 20,
             soft_stream: 256 << 10,
-            shared: MemoryBudget::new(isize::MAX.unsigned_abs()),
+            own_share: OWN_SHARE,
+            shared: MemoryBudget::unlimited(),
             stall_grace: Some(Duration::from_secs(15)),
             send_stream: 128 << 10,
             send_total: 1 << 20,
@@ -149,10 +159,21 @@ impl SpdyLimits {
     }
 }
 
-/// What the sessions of a server may hold in all above [`SpdyLimits::soft_stream`] each, in bytes, unless told otherwise.
-/// Sixteen port-forward sessions that are not read at all fill it; a session that gets nothing of it has 256 KiB of its own
-/// and goes on at the speed of its readers. So a thousand sessions hold 320 MiB at most, and not 4 GiB.
-pub const SPDY_SHARED: usize = 64 << 20;
+/// What a connection may hold in any case, in bytes: one read of the wire, so that each goes on at the speed of its readers
+/// and writers even where others have taken all that is shared, and none can be kept from finishing what it holds.
+pub const OWN_SHARE: usize = 32 << 10;
+
+/// What the connections of a server may hold in all above [`OWN_SHARE`] each, over every wire, in bytes, unless told
+/// otherwise: 64 commands that read nothing of their input fill it, or 16 port-forward sessions, and who comes then gets on
+/// with the own share. What waits is so at most this and 64 KiB for each connection and direction (the own share, and one
+/// read or message on top), whatever the peers do; memory stays within twice the bytes counted.
+pub const SHARED_BUFFER: usize = 64 << 20;
+
+/// How often a connection that reads nothing for want of shared memory looks whether others have given some back.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+
+/// A shared budget is asked in steps of this many bytes, not for every piece that comes and goes.
+const STEP: usize = 64 << 10;
 
 /// The longest message of a WebSocket tunnel that is made of one write, in bytes: one batch of frames, and little enough
 /// that a pong does not wait long behind it.
@@ -174,6 +195,11 @@ impl MemoryBudget {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// One that is never used up.
+    fn unlimited() -> Self {
+        Self::new(isize::MAX.unsigned_abs())
     }
 
     /// What is left, in bytes.
@@ -214,6 +240,11 @@ impl Grant {
         }
         self.held = want;
         true
+    }
+
+    /// Holds at least `bytes` from now on, in whole steps. False: there is not so much left, and nothing changed.
+    pub(crate) fn cover(&mut self, bytes: usize) -> bool {
+        self.resize(bytes.div_ceil(STEP) * STEP)
     }
 }
 

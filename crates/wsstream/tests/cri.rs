@@ -156,7 +156,7 @@ async fn commands_and_ports_share_a_finite_budget() {
     let mut budget = None;
     let running = Running::start(|config| budget = Some(config.forward.spdy.shared.clone())).await;
     let budget = budget.unwrap();
-    assert_eq!(budget.available(), wsstream::limits::SPDY_SHARED);
+    assert_eq!(budget.available(), wsstream::limits::SHARED_BUFFER);
     let asked = ExecRequest { stdin: true, stderr: true, ..exec_of(&["streams"]) };
     let url = running.server.get_exec(asked).unwrap();
     let command = exec(Request::command(["x"]).stdin(true).stdout(true));
@@ -164,7 +164,7 @@ async fn commands_and_ports_share_a_finite_budget() {
     let mut stdin = process.stdin.take().unwrap();
     let flooding = async { while stdin.write_all(&[7; 32 << 10]).await.is_ok() {} };
     let taken = async {
-        while budget.available() == wsstream::limits::SPDY_SHARED {
+        while budget.available() == wsstream::limits::SHARED_BUFFER {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

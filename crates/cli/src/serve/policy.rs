@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 use wsstream_server::target::{Background, Keeper, OnDisconnect};
-use wsstream_server::{Config, duration};
+use wsstream_server::{Config, duration, size};
 
 /// The word by which this program is started to keep a command. Not a verb: nobody types it.
 pub(super) const KEEPER: &str = "__keep";
@@ -43,6 +43,13 @@ pub(crate) struct PolicyArgs {
     /// End a session in which no data went either way for this long, or `off` [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = clock)]
     idle_timeout: Option<Clock>,
+    /// Connections open at once, sessions included; further ones wait until one ends [default: 1024]
+    #[arg(long, value_name = "NUMBER", value_parser = connections)]
+    max_connections: Option<usize>,
+    /// What may wait in all sessions together for readers that are slow, beyond 32 KiB of each. When it is used up
+    /// sessions are slowed to the speed of their readers [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    shared_buffer: Option<usize>,
     /// Start commands directly, without the small process beside each that ends everything they have started, also
     /// what has left their process group, and also when the server is killed
     #[arg(long)]
@@ -55,6 +62,11 @@ struct Clock(Option<Duration>);
 
 fn clock(typed: &str) -> Result<Clock, String> {
     duration::parse_or_off(typed).map(Clock)
+}
+
+fn connections(typed: &str) -> Result<usize, String> {
+    let number = typed.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{typed:?} is not a number of connections: write 1 or more"))
 }
 
 /// The words for [`Background`].
@@ -83,6 +95,8 @@ impl PolicyArgs {
         set(self.ping_interval.map(|clock| clock.0), &mut limits.ping_interval);
         set(self.dead_peer_timeout.map(|clock| clock.0), &mut limits.dead_peer);
         set(self.idle_timeout.map(|clock| clock.0), &mut limits.idle);
+        set(self.max_connections, &mut limits.connections);
+        set(self.shared_buffer, &mut limits.shared_buffer);
         session.command.keeper = (!self.no_keeper).then(|| Keeper::this_program([KEEPER]));
     }
 }
@@ -113,7 +127,7 @@ mod tests {
     #[test]
     fn flags_win_and_what_is_not_typed_stays() {
         let typed = "--on-disconnect keep:1h --kill-grace 3s --finish-grace 0s --output-grace 1s --background kill \
-                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h --no-keeper";
+                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h --max-connections 9 --shared-buffer 2MiB --no-keeper";
         let config = applied(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut expected = Config::default();
         expected.limits.drain = Duration::from_secs(77);
@@ -126,6 +140,7 @@ mod tests {
         expected.limits.ping_interval = None;
         expected.limits.dead_peer = Some(Duration::from_secs(120));
         expected.limits.idle = Some(hour);
+        (expected.limits.connections, expected.limits.shared_buffer) = (9, 2 << 20);
         assert_eq!(config, expected);
         let config = applied(&["--shutdown-grace", "5s"]).unwrap();
         assert_eq!(config.limits.drain, Duration::from_secs(5));
@@ -146,10 +161,17 @@ mod tests {
             ("dead-peer-timeout", limits.dead_peer),
             ("idle-timeout", limits.idle),
         ];
-        for (flag, default) in defaults {
+        let shown = |flag: &str| {
             let text = help.split(&format!("--{flag} ")).nth(1).unwrap();
-            let shown = text.split("[default: ").nth(1).unwrap().split(']').next().unwrap();
-            assert_eq!(wsstream_server::duration::parse(shown).ok(), default, "{flag}");
+            text.split("[default: ").nth(1).unwrap().split(']').next().unwrap()
+        };
+        for (flag, default) in defaults {
+            assert_eq!(wsstream_server::duration::parse(shown(flag)).ok(), default, "{flag}");
+        }
+        for (flag, default) in
+            [("max-connections", limits.connections), ("shared-buffer", limits.shared_buffer)]
+        {
+            assert_eq!(wsstream_server::size::parse(shown(flag)), Ok(default), "{flag}");
         }
     }
 
@@ -159,6 +181,8 @@ mod tests {
             (["--on-disconnect", "detach"], "none of auto, hup, term, kill"),
             (["--idle-timeout", "0s"], "write off"),
             (["--kill-grace", "10"], "is not a time"),
+            (["--max-connections", "0"], "1 or more"),
+            (["--shared-buffer", "64M"], "is not a size"),
         ] {
             let error = applied(&typed).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -2,13 +2,14 @@
 
 use super::{Config, ConfigError, ContainerSpec, Kind, PodSpec, forward, spec};
 use crate::{
-    duration,
+    duration, size,
     target::{Background, Restart},
 };
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroUsize,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -43,6 +44,8 @@ struct RawServer {
     ping_interval: Option<Spanned<String>>,
     dead_peer_timeout: Option<Spanned<String>>,
     idle_timeout: Option<Spanned<String>>,
+    max_connections: Option<NonZeroUsize>,
+    shared_buffer: Option<Spanned<String>>,
     port_forward_errors: Option<RawErrors>,
 }
 
@@ -208,6 +211,8 @@ fn policies(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Re
     source.set("ping_interval", raw.ping_interval.take(), clock, &mut limits.ping_interval)?;
     source.set("dead_peer_timeout", raw.dead_peer_timeout.take(), clock, &mut limits.dead_peer)?;
     source.set("idle_timeout", raw.idle_timeout.take(), clock, &mut limits.idle)?;
+    source.set("shared_buffer", raw.shared_buffer.take(), size::parse, &mut limits.shared_buffer)?;
+    limits.connections = raw.max_connections.map_or(limits.connections, NonZeroUsize::get);
     config.forward_errors = match raw.port_forward_errors {
         None | Some(RawErrors::Reset) => Errors::Reset,
         Some(RawErrors::Report) => Errors::Report,
@@ -345,6 +350,8 @@ mod tests {
             ping_interval = "15s"
             dead_peer_timeout = "45s"
             idle_timeout = "off"
+            max_connections = 7
+            shared_buffer = "1MiB"
             port_forward_errors = "report"
             "#,
         )
@@ -358,12 +365,15 @@ mod tests {
         expected.limits.drain = seconds(30);
         (expected.limits.ping_interval, expected.limits.dead_peer) = (Some(seconds(15)), Some(seconds(45)));
         expected.limits.idle = None;
+        (expected.limits.connections, expected.limits.shared_buffer) = (7, 1 << 20);
         expected.forward_errors = Errors::Report;
         assert_eq!(config, expected);
         for (line, part) in [
             ("on_disconnect = \"detach\"", "on_disconnect: \"detach\" is none of auto, hup"),
             ("kill_grace = \"10\"", "kill_grace: \"10\" is not a time"),
             ("idle_timeout = \"0s\"", "idle_timeout: \"0s\" would be over at once"),
+            ("max_connections = 0", "nonzero"),
+            ("shared_buffer = \"1M\"", "shared_buffer: \"1M\" is not a size"),
             ("background = \"drop\"", "unknown variant `drop`"),
         ] {
             let error = read(&format!("[server]\n{line}")).unwrap_err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::Timeouts;
+use crate::limits::{RETRY, Timeouts};
 use crate::patience::{Patience, Round};
 
 /// When things last happened.
@@ -23,6 +23,8 @@ pub(super) struct Clock {
     written: Instant,
     /// The kernel was asked whether the peer's still answers.
     asked: Instant,
+    /// The shared budget was asked in vain.
+    retried: Instant,
     /// The close handshake got on.
     closing: Instant,
     patience: Patience,
@@ -35,6 +37,8 @@ pub(super) struct Situation {
     pub(super) blocked: bool,
     /// The receive buffer is full and nothing is read.
     pub(super) paused: bool,
+    /// It is so for want of shared memory.
+    pub(super) short: bool,
     /// This side has begun to close.
     pub(super) closing: bool,
     /// The peer has sent Close or ended its stream: no ping will be answered.
@@ -51,6 +55,7 @@ pub(super) enum Due {
     WriteTimeout(Duration),
     /// The wire is blocked: whether the peer has vanished is for the kernel to say.
     AskKernel,
+    Retry,
     CloseTimeout,
 }
 
@@ -65,6 +70,7 @@ impl Clock {
             ponged: now,
             written: now,
             asked: now,
+            retried: now,
             closing: now,
             patience: Patience::default(),
         }
@@ -93,10 +99,15 @@ impl Clock {
         self.ponged = now;
         self.received = now;
         self.closing = now;
+        self.retried = now;
     }
 
     pub(super) fn on_asked(&mut self, now: Instant) {
         self.asked = now;
+    }
+
+    pub(super) fn on_retried(&mut self, now: Instant) {
+        self.retried = now;
     }
 
     pub(super) fn on_closing(&mut self, now: Instant) {
@@ -134,7 +145,7 @@ impl Clock {
 
     /// The next deadline and what it stands for.
     pub(super) fn next(&self, situation: Situation) -> Option<(Instant, Due)> {
-        let Situation { blocked, paused, closing, half_closed } = situation;
+        let Situation { blocked, paused, short, closing, half_closed } = situation;
         let t = &self.timeouts;
         let after = |from: Instant, duration: Option<Duration>, on: bool, due: fn(Duration) -> Due| {
             duration.filter(|_| on).and_then(|d| Some((from.checked_add(d)?, due(d))))
@@ -151,6 +162,7 @@ impl Clock {
             after(self.ponged, Some(self.pong_interval()), paused && !closing && !half_closed, |_| {
                 Due::UnsolicitedPong
             }),
+            after(self.retried, Some(RETRY), paused && short, |_| Due::Retry),
             // A client that has closed still hands on what comes; that its reader is slow is not the server's fault.
             after(self.closing, Some(t.close), closing && !paused, |_| Due::CloseTimeout),
         ]

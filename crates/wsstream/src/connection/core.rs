@@ -81,13 +81,18 @@ pub(super) struct Core {
     queued: usize,
     limits: Limits,
     grant: Grant,
+    /// For what waits beyond the own share.
+    waiting: Grant,
     clock: Clock,
     probe: Option<UnsentProbe>,
     wakers: Arc<Wakers>,
     /// The wire took everything but has not been flushed.
     needs_flush: bool,
     blocked: bool,
+    /// Nothing is read because the receive buffer is full,
     paused: bool,
+    /// or because there is no shared memory for more.
+    short: bool,
     /// The peer's byte stream has ended.
     eof: bool,
     /// What the peer sends is not looked at any more: it broke a rule, or there is no memory for it.
@@ -138,6 +143,7 @@ impl Core {
             input,
             queued: 0,
             grant: limits.partial_messages.grant(),
+            waiting: limits.shared.grant(),
             limits,
             clock,
             probe,
@@ -145,6 +151,7 @@ impl Core {
             needs_flush: false,
             blocked: false,
             paused: false,
+            short: false,
             eof: false,
             deaf: false,
             shut: false,
@@ -186,7 +193,7 @@ impl Core {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Step {
-        let full = self.queued >= self.limits.receive_buffer && !self.discards();
+        let full = !self.discards() && self.is_full();
         if full != self.paused {
             self.paused = full;
             self.arrived = None;
@@ -243,7 +250,18 @@ impl Core {
         }
     }
 
-    /// Takes from the shared budget what this connection holds beyond its own buffer: an unfinished base64 message, and
+    /// Whether nothing more may be read for now.
+    fn is_full(&mut self) -> bool {
+        self.short = !self.hold_waiting();
+        self.short || self.queued >= self.limits.receive_buffer
+    }
+
+    /// Takes from the shared budget what waits here beyond the own share. False: there is not so much.
+    fn hold_waiting(&mut self) -> bool {
+        self.waiting.cover(self.queued.saturating_sub(self.limits.own_share))
+    }
+
+    /// Takes from the budget for unfinished messages what this connection holds beyond its own buffer: an unfinished base64 message, and
     /// a whole one until it is read. False: there is not so much.
     fn hold(&mut self) -> bool {
         let beyond = self.queued.saturating_sub(self.limits.receive_buffer);
@@ -331,6 +349,7 @@ impl Core {
         self.clock.next(Situation {
             blocked: self.blocked,
             paused: self.paused,
+            short: self.short,
             closing: self.closing.is_some(),
             half_closed: self.machine.received_close() || self.eof || self.broken.is_some(),
         })
@@ -369,6 +388,7 @@ impl Core {
                 self.clock.on_asked(now);
                 self.give_up_the_vanished();
             }
+            Due::Retry => self.clock.on_retried(now),
             Due::CloseTimeout => self.handle_close_timeout(now),
         }
     }
@@ -433,6 +453,7 @@ impl Core {
     /// Room was made in the receive buffer.
     fn resume(&mut self) {
         self.hold();
+        self.hold_waiting();
         if self.paused && self.queued < self.limits.receive_buffer {
             self.wakers.wake_driver();
         }
@@ -443,6 +464,7 @@ impl Core {
             self.queued -= inbox.clear();
         }
         self.hold();
+        self.hold_waiting();
     }
 
     fn wake_readers(&mut self) {

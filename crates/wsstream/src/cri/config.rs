@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use thiserror::Error;
 
-use crate::limits::{MemoryBudget, SPDY_SHARED};
+use crate::limits::{MemoryBudget, SHARED_BUFFER};
 use crate::portforward::server::Options as ForwardOptions;
 use crate::remotecommand::server::Options;
 
@@ -17,7 +17,7 @@ pub struct Config {
     base: Base,
     /// How exec and attach are served. Its memory budgets are shared by all sessions, those of port-forward included.
     pub commands: Options,
-    /// How port-forward is served. Its memory budgets are the same; the one for SPDY has [`SPDY_SHARED`] bytes.
+    /// How port-forward is served. Its memory budgets are the same; the one for what waits has [`SHARED_BUFFER`] bytes.
     pub forward: ForwardOptions,
     /// How long a URL is good, from the moment it is given out. Default 60 s: a kubelet asks for it at once.
     pub token_ttl: Duration,
@@ -42,10 +42,11 @@ impl Config {
     /// one with TLS, so there is no default for any part.
     pub fn new(base_url: &str) -> Result<Self, ConfigError> {
         let (mut commands, mut forward) = (Options::default(), ForwardOptions::default());
-        let shared = MemoryBudget::new(SPDY_SHARED);
+        let shared = MemoryBudget::new(SHARED_BUFFER);
+        commands.limits.shared = shared.clone();
         commands.spdy.shared = shared.clone();
+        forward.limits = commands.limits.clone();
         forward.spdy.shared = shared;
-        forward.limits.partial_messages = commands.limits.partial_messages.clone();
         Ok(Self {
             base: Base::parse(base_url)?,
             commands,

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{SpdyLimits, Timeouts};
+use crate::limits::{RETRY, SpdyLimits, Timeouts};
 use crate::patience::{Patience, Round};
-
-/// How often a connection that reads nothing for want of shared memory looks whether others have given some back.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// When things last happened.
 #[derive(Debug)]

@@ -131,7 +131,10 @@ pub(super) struct Core {
     /// Bytes in all inboxes, and of the headers in the backlog.
     queued: usize,
     limits: SpdyLimits,
+    /// For what waits for readers beyond the own share,
     grant: Grant,
+    /// and for what waits for the wire.
+    output: Grant,
     clock: Clock,
     arrivals: Arrivals,
     driver: Arc<DriverWaker>,
@@ -211,6 +214,7 @@ impl Core {
             input,
             queued: 0,
             grant: limits.shared.grant(),
+            output: limits.shared.grant(),
             limits,
             clock,
             arrivals,

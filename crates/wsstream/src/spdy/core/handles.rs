@@ -81,8 +81,9 @@ impl Core {
         Poll::Ready(Ok(id))
     }
 
-    fn has_room(&self, number: u64) -> bool {
-        self.session.total_out() < self.turns.limit(number, self.limits.send_total)
+    fn has_room(&mut self, number: u64) -> bool {
+        let limit = self.send_limit();
+        self.session.total_out() < self.turns.limit(number, limit)
     }
 
     // ---- reading ----
@@ -214,7 +215,7 @@ impl Core {
         self.writable(id)?;
         let number = u64::from(id.get());
         let has_room =
-            |core: &Self| (core.session.queued_out(id) < core.limits.send_stream, core.has_room(number));
+            |core: &mut Self| (core.session.queued_out(id) < core.limits.send_stream, core.has_room(number));
         let mut room = has_room(self);
         if room != (true, true) {
             self.transmit(write);

@@ -10,9 +10,6 @@ use wsstream_proto::spdy::{Dropped, Event, Headers, ResetStatus, StreamId};
 use super::super::slot::{Over, Slot};
 use super::{Core, Waiting};
 
-/// The shared budget is asked in steps of this many bytes, not for every piece that comes and goes.
-const HOLD_STEP: usize = 64 << 10;
-
 impl Core {
     /// Whether what comes in is thrown away: this side has closed, and reads on only so that closing its socket does
     /// not reset the connection under what it sent.
@@ -30,8 +27,7 @@ impl Core {
 
     /// Takes from the shared budget what this connection holds beyond its own share. False: there is not so much.
     pub(super) fn hold(&mut self) -> bool {
-        let beyond = self.queued.saturating_sub(self.limits.soft_stream);
-        self.grant.resize(beyond.div_ceil(HOLD_STEP) * HOLD_STEP)
+        self.grant.cover(self.queued.saturating_sub(self.limits.own_share))
     }
 
     /// Bytes are waited for no more: their reader took them, or nobody will.

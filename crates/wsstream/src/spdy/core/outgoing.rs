@@ -90,6 +90,7 @@ impl Core {
         while !outbox.is_empty() {
             outbox.advance(outbox.remaining());
         }
+        self.send_limit();
     }
 
     /// Something was queued. Small things gather until the driver's turn.
@@ -127,7 +128,8 @@ impl Core {
             }
             !ready
         });
-        self.turns.offer(self.session.total_out(), self.limits.send_total, took);
+        let limit = self.send_limit();
+        self.turns.offer(self.session.total_out(), limit, took);
     }
 
     /// Gives up a place in the queue for room: it was used, or is not wanted any more.
@@ -138,7 +140,16 @@ impl Core {
 
     /// There may be room that nobody has taken.
     pub(super) fn offer_room(&mut self) {
-        self.turns.offer(self.session.total_out(), self.limits.send_total, false);
+        let limit = self.send_limit();
+        self.turns.offer(self.session.total_out(), limit, false);
+    }
+
+    /// What may wait for the wire before writers have to wait: less where there is no shared memory for it. The wire makes
+    /// room below that as well, so nobody has to be told when others give something back.
+    pub(super) fn send_limit(&mut self) -> usize {
+        let own = self.limits.own_share.max(1);
+        let has_more = self.output.cover(self.session.total_out().saturating_sub(own));
+        if has_more { self.limits.send_total } else { self.limits.send_total.min(own) }
     }
 
     /// Whether at least two streams have data for the wire.
