@@ -106,15 +106,15 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let keeper = config.session.command.keeper.clone();
     let options = config.into_options().map_err(Failure::local)?;
     let drain = options.limits.drain;
+    if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
+        // Each session tries again, and says so to its client.
+        tracing::error!(%error, "cannot start the process that keeps commands");
+    }
     let bound = Server::bind(options).await.map_err(Failure::local)?;
     // Held until the end, and dropped on every way there.
     let kubeconfig = place.path.clone();
     let _written = place.written();
     Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
-    if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
-        // Each session tries again, and says so to its client.
-        tracing::error!(%error, "cannot start the process that keeps commands");
-    }
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut stop = Some(stop);
