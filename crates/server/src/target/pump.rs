@@ -8,6 +8,7 @@
 use std::{convert::Infallible, future::Future, io};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use wsstream::remotecommand::{Input, Output};
 
@@ -138,9 +139,9 @@ pub(crate) async fn input(mut from: impl Source, to: Descriptor) {
 }
 
 /// Runs a side task of a session that ends without ending the session.
-pub(crate) async fn aside(task: impl Future<Output = ()>) -> Infallible {
-    task.await;
-    std::future::pending().await
+pub(crate) fn aside(task: impl Future<Output = ()>) -> impl Future<Output = Infallible> {
+    // Not an `async fn`, which would hold the task twice.
+    task.then(|()| std::future::pending())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::TryFutureExt as _;
 use http::Response;
 use wsstream_proto::remotecommand::{Request, Spelling};
 use wsstream_proto::status::ExitCode;
@@ -197,17 +198,20 @@ impl Exec {
     ///
     /// Dropped, it drops the executor's future and cuts the connection: the client sees a loss, never a success. A
     /// panic of the executor is a Failure status for this client and nothing to anybody else.
-    pub async fn serve<E: Executor>(self, executor: E) -> Report {
-        run(self.0, |request, streams| executor.exec(request, streams)).await
+    pub fn serve<E: Executor>(self, executor: E) -> impl Future<Output = Report> + Send {
+        let accepted = Box::new(self.0);
+        async move { run(accepted, |request, streams| executor.exec(request, streams)).await }
     }
 }
 
 impl Attach {
     /// As [`Exec::serve`], for an attacher.
-    pub async fn serve<A: Attacher>(self, attacher: A) -> Report {
-        let attach =
-            |request, streams| async { attacher.attach(request, streams).await.map(|()| ExitCode(0)) };
-        run(self.0, attach).await
+    pub fn serve<A: Attacher>(self, attacher: A) -> impl Future<Output = Report> + Send {
+        let accepted = Box::new(self.0);
+        async move {
+            let attach = |request, streams| attacher.attach(request, streams).map_ok(|()| ExitCode(0));
+            run(accepted, attach).await
+        }
     }
 }
 
@@ -249,12 +253,13 @@ impl fmt::Display for Report {
     }
 }
 
-async fn run<C, F>(accepted: Accepted, call: C) -> Report
+/// What was accepted is boxed: it is of no use behind the beginning, and would take its room to the end.
+async fn run<C, F>(accepted: Box<Accepted>, call: C) -> Report
 where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
-    let Accepted { request, upgrade, options } = accepted;
+    let Accepted { request, upgrade, options } = *accepted;
     match upgrade {
         Wire::WebSocket(upgrade) => websocket::run(upgrade, options, request, call).await,
         // Boxed, so that the sessions over WebSocket do not hold the room that this one takes.

@@ -1,8 +1,8 @@
 //! What a session is, whatever carries it: the handler, the decoder of terminal sizes beside it, and the status.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,10 +67,9 @@ impl IdleClock {
     pub(super) async fn beside(
         &self,
         last_data: impl Fn() -> Instant,
-        handler: impl Future<Output = Result<ExitCode, Failure>>,
+        handler: impl Future<Output = Result<ExitCode, Failure>> + Unpin,
     ) -> Result<ExitCode, Failure> {
-        let (handler, idle) = (pin!(handler), pin!(self.run_out(last_data)));
-        match select(handler, idle).await {
+        match select(handler, pin!(self.run_out(last_data))).await {
             Either::Left((result, _)) => result,
             Either::Right((after, handler)) => {
                 if timeout(IDLE_GRACE, handler).await.is_err() {
@@ -88,31 +87,42 @@ fn humantime(time: Duration) -> String {
     if time.subsec_nanos() == 0 { format!("{} s", time.as_secs()) } else { format!("{time:?}") }
 }
 
-/// Runs the handler to its end. A panic is a failure of this one session.
-pub(super) async fn handle<C, F>(
+/// Calls the handler, and runs it to its end. A panic is a failure of this one session.
+///
+/// Boxed: a future that is awaited by value lies twice in the one that awaits it, and so do the arguments of an `async fn`. A
+/// session is a dozen of them deep.
+pub(super) fn handle<'a, C, F>(
     request: Request,
     streams: Streams,
-    sizes: Option<&mut ResizePump>,
+    sizes: Option<&'a mut ResizePump>,
     call: C,
-) -> Result<ExitCode, Failure>
+) -> Pin<Box<impl Future<Output = Result<ExitCode, Failure>> + use<'a, C, F>>>
 where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
-    let handler = AssertUnwindSafe(async { call(request, streams).await }).catch_unwind();
-    let result = match sizes {
-        Some(pump) => beside(handler, pump.run()).await,
-        None => handler.await,
-    };
-    result.unwrap_or_else(|_| {
-        warn!("the handler of a session panicked");
-        Err(Failure::internal("the server failed while running the command"))
+    let called = catch_unwind(AssertUnwindSafe(|| Box::pin(call(request, streams))));
+    Box::pin(async move {
+        let result = match called {
+            Ok(handler) => {
+                let handler = AssertUnwindSafe(handler).catch_unwind();
+                match sizes {
+                    Some(pump) => beside(handler, pump.run()).await,
+                    None => handler.await,
+                }
+            }
+            Err(panic) => Err(panic),
+        };
+        result.unwrap_or_else(|_| {
+            warn!("the handler of a session panicked");
+            Err(Failure::internal("the server failed while running the command"))
+        })
     })
 }
 
 /// Polls `aside` for as long as `work` takes.
-async fn beside<T>(work: impl Future<Output = T>, aside: impl Future<Output = ()>) -> T {
-    match select(pin!(work), pin!(aside)).await {
+async fn beside<T>(work: impl Future<Output = T> + Unpin, aside: impl Future<Output = ()>) -> T {
+    match select(work, pin!(aside)).await {
         Either::Left((value, _)) => value,
         Either::Right(((), work)) => work.await,
     }

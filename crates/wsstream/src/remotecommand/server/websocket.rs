@@ -32,22 +32,33 @@ fn channels(request: &Request) -> [ChannelMode; 5] {
     ]
 }
 
-pub(super) async fn run<C, F>(upgrade: Upgrade, options: Options, request: Request, call: C) -> Report
+pub(super) fn run<C, F>(
+    upgrade: Upgrade,
+    options: Options,
+    request: Request,
+    call: C,
+) -> impl Future<Output = Report>
 where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
-    let mut report = Report::new(upgrade.subprotocol().clone());
     let Options { limits, mut timeouts, unsent_probe, .. } = options;
+    let subprotocol = upgrade.subprotocol().clone();
     let idle = IdleClock::take(&mut timeouts);
-    let opened = upgrade.open(|builder| {
-        builder.channels(channels(&request)).limits(limits).timeouts(timeouts).given_probe(unsent_probe)
-    });
-    match opened.await {
-        Ok((connection, driver)) => session(connection, driver, request, call, &idle, &mut report).await,
-        Err(error) => debug!(%error, "the client left before the session began"),
+    let channels = channels(&request);
+    // Boxed, and so gone with all that it holds when the session begins.
+    let opening = Box::pin(upgrade.open(move |builder| {
+        builder.channels(channels).limits(limits).timeouts(timeouts).given_probe(unsent_probe)
+    }));
+    async move {
+        match opening.await {
+            Ok((connection, driver)) => session(connection, driver, request, call, &idle, subprotocol).await,
+            Err(error) => {
+                debug!(%error, "the client left before the session began");
+                Report::new(subprotocol)
+            }
+        }
     }
-    report
 }
 
 /// The session on an open connection.
@@ -57,12 +68,40 @@ async fn session<C, F>(
     request: Request,
     call: C,
     idle: &IdleClock,
-    report: &mut Report,
-) where
+    subprotocol: Subprotocol,
+) -> Report
+where
     C: FnOnce(Request, Streams) -> F,
     F: Future<Output = Result<ExitCode, Failure>>,
 {
-    let mut streams = Streams::new(Disconnect::new(Gone::WebSocket(connection.disconnect()), idle.watch()));
+    let mut sizes = None;
+    let conversation = async {
+        ready(&connection, &request).await;
+        let disconnect = Disconnect::new(Gone::WebSocket(connection.disconnect()), idle.watch());
+        let streams = streams(&connection, &request, disconnect, &mut sizes);
+        let handler = handle(request, streams, sizes.as_deref_mut(), call);
+        let result = idle.beside(|| connection.last_data(), handler).await;
+        finish(&connection, &subprotocol, &result).await;
+        result
+    };
+    let (end, result) = join(driver, conversation).await;
+    Report {
+        result: Some(result),
+        end: Some(SessionEnd::WebSocket(end)),
+        stats: connection.stats(),
+        dropped_sizes: sizes.as_ref().map_or(0, |sizes| sizes.dropped()),
+        subprotocol,
+    }
+}
+
+/// The handler's side of the channels.
+fn streams(
+    connection: &Connection,
+    request: &Request,
+    disconnect: Disconnect,
+    sizes: &mut Option<Box<ResizePump>>,
+) -> Streams {
+    let mut streams = Streams::new(disconnect);
     let reader =
         |on: bool, channel| on.then(|| connection.reader(channel)).flatten().map(WireReader::Channel);
     let writer = |on: bool, channel| {
@@ -73,25 +112,11 @@ async fn session<C, F>(
     streams.stdin = reader(request.stdin, ChannelId::STDIN).map(Input::new);
     streams.stdout = writer(request.stdout, ChannelId::STDOUT);
     streams.stderr = writer(request.stderr, ChannelId::STDERR);
-    let mut sizes = None;
     if let Some(reader) = reader(request.tty, ChannelId::RESIZE) {
         let (pump, resizes) = ResizePump::new(reader);
-        (sizes, streams.resize) = (Some(pump), Some(resizes));
+        (*sizes, streams.resize) = (Some(Box::new(pump)), Some(resizes));
     }
-
-    let subprotocol = report.subprotocol.clone();
-    let conversation = async {
-        ready(&connection, &request).await;
-        let handler = handle(request, streams, sizes.as_mut(), call);
-        let result = idle.beside(|| connection.last_data(), handler).await;
-        finish(&connection, &subprotocol, &result).await;
-        result
-    };
-    let (end, result) = join(driver, conversation).await;
-    report.result = Some(result);
-    report.end = Some(SessionEnd::WebSocket(end));
-    report.stats = connection.stats();
-    report.dropped_sizes = sizes.as_ref().map_or(0, ResizePump::dropped);
+    streams
 }
 
 /// The empty message that tells the client that the session is ready, on the lowest channel that it reads.
