@@ -1,5 +1,5 @@
 //! Processes that leave the group of their command, and what ends them: a keeper beside each command.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod target_support;
 
@@ -46,10 +46,7 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> libtest_mimic::Trial
-where
-    F: 'static,
-{
+fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> libtest_mimic::Trial {
     libtest_mimic::Trial::test(name, move || {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test());
         Ok(())
