@@ -2,7 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,19 +14,47 @@ use crate::transport::UnsentProbe;
 
 /// A [`TcpStream`] behind a reference count, so that an [`UnsentProbe`] can look at it while it is in use.
 #[derive(Debug, Clone)]
-pub struct TcpSocket(Arc<TcpStream>);
+pub struct TcpSocket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stream: TcpStream,
+    /// See [`NextWrite`].
+    more_follows: AtomicBool,
+}
+
+/// Has the next write of a [`TcpSocket`] go out together with the one after it. It does not keep the socket open.
+#[derive(Debug, Clone)]
+pub struct NextWrite(Weak<Inner>);
+
+impl NextWrite {
+    /// The kernel holds the next write back until another one follows, for 200 ms at most (`MSG_MORE` of send(2); nothing
+    /// where there is no such thing). For who knows that one does at once: each segment costs the sender as much as several
+    /// KiB of data, and wakes the peer.
+    pub fn hold(&self) {
+        if let Some(socket) = self.0.upgrade() {
+            socket.more_follows.store(cfg!(target_os = "linux"), Ordering::Relaxed);
+        }
+    }
+}
 
 impl TcpSocket {
     /// Wraps a stream.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+        Self(Arc::new(Inner { stream, more_follows: AtomicBool::new(false) }))
     }
 
     /// The stream, to read or set its options.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
-        &self.0
+        &self.0.stream
+    }
+
+    /// To join a write with the one after it.
+    #[must_use]
+    pub fn next_write(&self) -> NextWrite {
+        NextWrite(Arc::downgrade(&self.0))
     }
 
     /// Tells how many bytes wait in the kernel or are on their way unacknowledged, and whether the peer's kernel answers.
@@ -34,22 +63,44 @@ impl TcpSocket {
         // Weak: the probe outlives the connection in places, and must not keep the socket open.
         let stream = Arc::downgrade(&self.0);
         let same = stream.clone();
-        UnsentProbe::new(move || unsent(&*stream.upgrade()?)).with_silence(move || silence(&*same.upgrade()?))
+        UnsentProbe::new(move || unsent(&stream.upgrade()?.stream))
+            .with_silence(move || silence(&same.upgrade()?.stream))
     }
 
     fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
         mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        let stream = self.stream();
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match write(&self.0) {
+            ready!(stream.poll_write_ready(cx))?;
+            let written = if self.0.more_follows.load(Ordering::Relaxed) {
+                stream.try_io(Interest::WRITABLE, || write_more_follows(stream, data))
+            } else {
+                write(stream)
+            };
+            match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+                done => {
+                    self.0.more_follows.store(false, Ordering::Relaxed);
+                    return Poll::Ready(done);
+                }
             }
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn write_more_follows(stream: &TcpStream, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+    socket2::SockRef::from(stream).send_vectored_with_flags(data, flags)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_more_follows(_: &TcpStream, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// `SIOCOUTQ`: bytes in the send queue, sent or not, that the peer has not acknowledged (tcp(7)).
@@ -102,10 +153,10 @@ fn unsent(_: &TcpStream) -> Option<usize> {
 impl AsyncRead for TcpSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
+            ready!(self.stream().poll_read_ready(cx))?;
             let (room, mut read) = (buf.remaining(), None);
-            let result = self.0.try_io(Interest::READABLE, || {
-                let n = *read.insert(self.0.try_read_buf(buf)?);
+            let result = self.stream().try_io(Interest::READABLE, || {
+                let n = *read.insert(self.stream().try_read_buf(buf)?);
                 // As tokio's own reading has it: a short read has emptied the socket, and asking it again would cost a call
                 // that fails. Said here, this cannot hide what arrives from now on.
                 if (1..room).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -121,7 +172,7 @@ impl AsyncRead for TcpSocket {
 
 impl AsyncWrite for TcpSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(data))
+        self.poll_write_with(cx, &[io::IoSlice::new(data)], |stream| stream.try_write(data))
     }
 
     fn poll_write_vectored(
@@ -129,7 +180,7 @@ impl AsyncWrite for TcpSocket {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(data))
+        self.poll_write_with(cx, data, |stream| stream.try_write_vectored(data))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,7 +193,7 @@ impl AsyncWrite for TcpSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // tokio has no shutdown by reference; the socket layer's own is the same call.
-        Poll::Ready(match socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write) {
+        Poll::Ready(match socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             done => done,
         })

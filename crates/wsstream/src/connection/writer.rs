@@ -81,6 +81,18 @@ impl ChannelWriter {
         poll_fn(|cx| self.poll_send(&mut message, cx)).await
     }
 
+    /// As [`send`](Self::send), but not written yet: something else is about to be sent or the connection to be shut down,
+    /// and both go out together.
+    #[cfg(feature = "server")]
+    pub(crate) async fn queue(&mut self, message: Bytes) -> Result<(), WriteError> {
+        let (mut message, shared) = (Some(message), &self.handle.shared);
+        poll_fn(|cx| {
+            let payload = || message.take().unwrap_or_default();
+            shared.lock().poll_queue(self.channel, payload, cx, &shared.write_waker, self.handle.number)
+        })
+        .await
+    }
+
     /// The polled form of [`send`](Self::send): takes `message` when it is ready.
     ///
     /// # Errors

@@ -65,6 +65,20 @@ impl Core {
         write: &Waker,
         handle: u64,
     ) -> Poll<Result<(), WriteError>> {
+        ready!(self.poll_queue(channel, payload, cx, write, handle))?;
+        self.transmit(write);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same without writing: for a message that another one follows at once, so that both are one write.
+    pub(in crate::connection) fn poll_queue(
+        &mut self,
+        channel: ChannelId,
+        payload: impl FnOnce() -> Bytes,
+        cx: &mut Context<'_>,
+        write: &Waker,
+        handle: u64,
+    ) -> Poll<Result<(), WriteError>> {
         ready!(self.poll_room(channel, cx, write, handle))?;
         let payload = payload();
         let len = payload.len();
@@ -77,7 +91,6 @@ impl Core {
         if len > 0 {
             self.clock.on_data(Instant::now());
         }
-        self.transmit(write);
         Poll::Ready(Ok(()))
     }
 
