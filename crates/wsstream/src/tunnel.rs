@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -41,6 +42,17 @@ impl Wake for Waiting {
     }
 }
 
+/// How many bytes a tunnel holds that the wire has not taken. It takes a whole message at once, so on a slow line this alone
+/// tells that the wire gets on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// One end of a tunnel over a stream whose WebSocket upgrade is done.
 ///
 /// - Reading: the peer's Close is the end of the stream when its code is 1000 or 1001 or there is none. Any other code
@@ -61,6 +73,7 @@ pub struct Tunnel {
     waiting: Arc<Waiting>,
     write_waker: Waker,
     needs_flush: bool,
+    held: Held,
     /// How reading ended.
     ended: Option<Result<(), (io::ErrorKind, String)>>,
     empty_since: Instant,
@@ -87,6 +100,7 @@ impl Tunnel {
             write_waker: Waker::from(Arc::clone(&waiting)),
             waiting,
             needs_flush: false,
+            held: Held::default(),
             ended: None,
             empty_since: Instant::now(),
         }
@@ -99,8 +113,19 @@ impl Tunnel {
         self
     }
 
+    /// Tells what waits in it, also while it is in use.
+    pub(crate) fn held(&self) -> Held {
+        self.held.clone()
+    }
+
     /// Writes what waits; ready when the wire has taken and flushed all of it.
     fn poll_transmit(&mut self) -> Poll<io::Result<()>> {
+        let done = self.poll_write_out();
+        self.held.0.store(self.machine.outbox().remaining(), Ordering::Relaxed);
+        done
+    }
+
+    fn poll_write_out(&mut self) -> Poll<io::Result<()>> {
         let cx = &mut Context::from_waker(&self.write_waker);
         while !self.machine.outbox().is_empty() {
             let n = ready!(poll_write_buf(Pin::new(&mut self.io), cx, self.machine.outbox()))?;

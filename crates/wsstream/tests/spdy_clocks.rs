@@ -24,6 +24,7 @@ use wsstream::Timeouts;
 use wsstream::proto::spdy::Event;
 use wsstream::spdy::{Builder, Connection, End, Loss, Stream, StreamWriter, WriteError};
 use wsstream::transport::UnsentProbe;
+use wsstream::tunnel::Tunnel;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -260,6 +261,52 @@ async fn a_peer_that_takes_nothing_is_borne_with_unless_others_wait() {
     let end = timeout(SECOND * 200, driver).await.unwrap().unwrap();
     assert_eq!(end, End::Lost(Loss::WriteTimeout(SECOND * 60)));
     assert_eq!(soon(other).await.unwrap(), WriteError::Lost(Loss::WriteTimeout(SECOND * 60)));
+}
+
+/// It takes up to 64 KiB at once, which this line carries in four minutes: no sign that nothing is taken.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_on_a_slow_line_is_not_taken_for_one_that_stands_still() {
+    let (ours, line) = tokio::io::duplex(256);
+    let (theirs, other) = tokio::io::duplex(256);
+    let (server, driver) = Builder::server().start(Tunnel::server(ours));
+    let driver = tokio::spawn(driver);
+    let (client, client_driver) = Builder::client().start(Tunnel::client(theirs));
+    tokio::spawn(client_driver);
+    let (mut down, mut up) = tokio::io::split(line);
+    let (mut from_client, mut to_client) = tokio::io::split(other);
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut up).await });
+    tokio::spawn(async move {
+        let mut piece = [0; 256];
+        while let Ok(n @ 1..) = down.read(&mut piece).await {
+            sleep(SECOND).await;
+            to_client.write_all(&piece[..n]).await.unwrap();
+        }
+    });
+    let mut reading = Vec::new();
+    for _ in 0..3 {
+        let (mut near, far) =
+            (client.open(&headers("data"), false).await.unwrap(), soon(server.accept()).await);
+        let (reader, mut writer) = far.unwrap().accept().split();
+        tokio::spawn(async move {
+            let _reader = reader;
+            for _ in 0..48 {
+                writer.send(pattern(2 << 10)).await.unwrap();
+            }
+            writer.close().unwrap();
+            writer.flushed().await.unwrap();
+        });
+        reading.push(tokio::spawn(async move {
+            let mut got = 0;
+            while let Some(chunk) = near.reader().chunk().await.unwrap() {
+                got += chunk.len();
+            }
+            got
+        }));
+    }
+    for reading in reading {
+        assert_eq!(reading.await.unwrap(), 96 << 10);
+    }
+    assert!(!driver.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::transport::UnsentProbe;
+use crate::tunnel::Held;
 
 /// What may be on its way when its staying away counts, in bytes: pings and the end of a reply.
 const NEXT_TO_NOTHING: usize = 4096;
@@ -20,11 +21,26 @@ pub(super) struct Arrivals {
     arrived: Option<(u64, Instant)>,
     /// What was on its way when the kernel was last asked.
     unsent: Option<usize>,
+    /// What a tunnel holds: it takes much at once, and then only this tells that the wire gets on.
+    held: Option<Held>,
+    /// How much that was when it was last looked at.
+    held_before: usize,
 }
 
 impl Arrivals {
-    pub(super) fn new(probe: Option<UnsentProbe>) -> Self {
-        Self { probe, arrived: None, unsent: None }
+    pub(super) fn new(probe: Option<UnsentProbe>, held: Option<Held>) -> Self {
+        Self { probe, arrived: None, unsent: None, held, held_before: 0 }
+    }
+
+    /// Bytes that the wire has accepted and, being a tunnel, still holds.
+    pub(super) fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::bytes)
+    }
+
+    /// Whether these have become fewer since this was last asked.
+    pub(super) fn drained(&mut self) -> bool {
+        let held = self.held();
+        held < std::mem::replace(&mut self.held_before, held)
     }
 
     /// Asks the kernel; `written` is what the wire has taken in all. True: the peer has acknowledged everything.

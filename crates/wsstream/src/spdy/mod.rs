@@ -31,6 +31,7 @@ mod turns;
 mod watch;
 mod writer;
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use self::clock::Clock;
 use self::core::{Core, Shared};
 use crate::limits::{SpdyLimits, Timeouts};
 use crate::transport::{Io, UnsentProbe};
+use crate::tunnel::Tunnel;
 
 pub use driver::Driver;
 pub use end::{End, Loss, Side};
@@ -203,6 +205,8 @@ impl Builder {
         let session = self.limits.session.clone();
         let session = if self.is_server { Session::server(session) } else { Session::client(session) };
         let clock = Clock::new(self.timeouts, &self.limits);
+        // Asked here, so that it holds for whoever puts the two together.
+        let held = (&io as &dyn Any).downcast_ref::<Tunnel>().map(Tunnel::held);
         let core = Core::new(
             Box::new(io),
             session,
@@ -210,7 +214,7 @@ impl Builder {
             BytesMut::from(self.already_read),
             self.limits,
             clock,
-            Arrivals::new(self.probe),
+            Arrivals::new(self.probe, held),
         );
         let shared = Arc::new(Shared::new(core));
         (Connection::new(Handle::new(Arc::clone(&shared))), Driver::new(shared))
@@ -313,6 +317,12 @@ impl Connection {
     #[cfg(feature = "server")]
     pub(crate) fn last_data(&self) -> tokio::time::Instant {
         self.handle.shared.lock().last_data()
+    }
+
+    /// Bytes of either this process or its kernel that the peer's kernel has not acknowledged, as far as anybody can tell.
+    #[cfg(feature = "client")]
+    pub(crate) fn undelivered(&self) -> usize {
+        self.handle.shared.lock().undelivered()
     }
 
     /// What went over the connection so far.

@@ -21,6 +21,10 @@ use crate::spdy::{self, GoAwayStatus, ReadError, StreamReader};
 /// line it stands behind the bytes of other connections, so what comes of those begins the wait anew.
 const REPLY: Duration = Duration::from_secs(30);
 
+/// And what nobody sees moving: TLS holds 64 KiB back, which the slowest of lines takes so long to carry. Counts only while
+/// the server has not been given everything.
+const UNSEEN: Duration = Duration::from_secs(5 * 60);
+
 /// And in all: as long as two downloads of a few megabytes take on the slowest of lines.
 const REPLY_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
@@ -103,22 +107,22 @@ impl Forward {
                 let request = RequestId::new(next.fetch_add(1, Ordering::Relaxed));
                 let mut opened = pin!(by_streams(connection, port, request));
                 let since = Instant::now();
-                // What the wire still takes counts, too: the streams may stand behind the uploads of others.
-                let moved = || {
-                    let stats = connection.stats();
-                    (stats.received, stats.sent.saturating_sub(stats.unsent as u64))
-                };
+                let mut moving = since;
                 loop {
-                    let before = moved();
-                    match timeout(REPLY, &mut opened).await {
-                        Ok(opened) => return opened,
-                        Err(_) if moved() == before => {
-                            return Err(OpenError::Silent(REPLY));
-                        }
-                        Err(_) if since.elapsed() >= REPLY_AT_MOST => {
-                            return Err(OpenError::Silent(REPLY_AT_MOST));
-                        }
-                        Err(_) => {}
+                    let before = Moved::of(connection);
+                    if let Ok(opened) = timeout(REPLY, &mut opened).await {
+                        return opened;
+                    }
+                    let now = Moved::of(connection);
+                    if now.is_more_than(&before) {
+                        moving = Instant::now();
+                    }
+                    let patience = if now.undelivered == 0 { REPLY } else { UNSEEN };
+                    if moving.elapsed() >= patience {
+                        return Err(OpenError::Silent(patience));
+                    }
+                    if since.elapsed() >= REPLY_AT_MOST {
+                        return Err(OpenError::Silent(REPLY_AT_MOST));
                     }
                 }
             }
@@ -150,6 +154,27 @@ impl Forward {
             Carrier::Channels { connection, .. } => SessionEnd::WebSocket(connection.disconnected().await),
             Carrier::Streams { connection, .. } => SessionEnd::Spdy(connection.disconnected().await),
         }
+    }
+}
+
+/// What has gone over a session. What still goes out counts as well as what comes: new streams may stand behind the uploads
+/// of others, be it in a buffer of the kernel.
+struct Moved {
+    received: u64,
+    sent: u64,
+    undelivered: u64,
+}
+
+impl Moved {
+    fn of(connection: &spdy::Connection) -> Self {
+        let stats = connection.stats();
+        Self { received: stats.received, sent: stats.sent, undelivered: connection.undelivered() as u64 }
+    }
+
+    /// Only the direction of change counts: what is undelivered has frames and pings in it that were not sent by anybody.
+    fn is_more_than(&self, before: &Self) -> bool {
+        self.received > before.received
+            || self.sent.saturating_add(before.undelivered) > before.sent.saturating_add(self.undelivered)
     }
 }
 

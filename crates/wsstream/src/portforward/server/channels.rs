@@ -4,13 +4,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::timeout;
 use wsstream_proto::portforward::{channel_modes, channels_of, preamble};
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::super::channel;
-use super::{Forwarded, LEAVE, Options, PortForwarder, Report, SessionEnd, forwarded, left_alone, text};
-use crate::connection::{ChannelWriter, Connection, WriteError};
+use super::{Forwarded, Options, PortForwarder, Report, SessionEnd, forwarded, left_alone, text};
+use crate::connection::Connection;
 use crate::server::Upgrade;
 
 pub(super) async fn serve<F: PortForwarder>(
@@ -101,16 +100,13 @@ async fn port_of<F: PortForwarder>(
     }
     let stream = channel::of_server(reader, writer);
     let result = forwarded(port, forwarder.forward(port, stream)).await;
+    // However long it takes: a client that is not told sees an end in good order. It keeps nothing but the session, whose Close
+    // would wait behind the same bytes.
     if let Err(error) = &result
         && !error.is_clients()
-        && let Err(error) = tell(&mut errors, text(port, error)).await
+        && let Err(error) = errors.send(text(port, error).into()).await
     {
         tracing::debug!(port, %error, "the client could not be told");
     }
     result
-}
-
-async fn tell(errors: &mut ChannelWriter, text: String) -> Result<(), WriteError> {
-    // A client that reads nothing must not keep a connection that is over.
-    timeout(LEAVE, errors.send(text.into())).await.unwrap_or(Ok(()))
 }

@@ -48,8 +48,9 @@ impl Core {
             return self.wake_all();
         }
         let took = self.written > before;
+        let drained = self.arrivals.drained();
         let was_blocked = std::mem::replace(&mut self.blocked, result.is_pending());
-        if took || self.blocked != was_blocked {
+        if took || drained || self.blocked != was_blocked {
             let now = Instant::now();
             self.clock.on_written(now);
             if was_blocked && !self.blocked {
@@ -82,6 +83,12 @@ impl Core {
             self.needs_flush = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// All that the peer's kernel has not acknowledged, as far as anybody can tell.
+    #[cfg(feature = "client")]
+    pub(in crate::spdy) fn undelivered(&self) -> usize {
+        self.session.total_out() + self.arrivals.held() + self.arrivals.unsent().unwrap_or_default()
     }
 
     /// What is queued will never be sent.
