@@ -1,11 +1,24 @@
 //! The quick part of the sweeps over port-forward: the same seeds each time, a few seconds. `cargo xtask chaos` runs the long
 //! ones.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::Duration;
 
-use wsstream_testing::chaos::session::Setting;
+use wsstream::portforward::client::Wire;
+use wsstream_proto::subprotocol::Encoding;
+use wsstream_testing::chaos::forward::script::{Conversation, Forwarding, Mishap, Order, Reach, WIRES};
+use wsstream_testing::chaos::script::Taking;
+use wsstream_testing::chaos::session::{Run, Setting};
 use wsstream_testing::chaos::sweep::{CUTS, Kind, Places, Worker};
 use wsstream_testing::chaos::{Fault, Plan, Verdict};
+
+const BINARY: Wire = Wire::Channels(Encoding::Binary);
+
+fn played(wire: Wire, connections: Vec<Conversation>, plan: &str, setting: Setting) -> Run<String> {
+    let script = Forwarding::of(8, wire, connections);
+    Worker::default().session("a session", &script, &plan.parse().unwrap(), setting)
+}
 
 /// Each short session of each wire, cut in four ways at every 67th byte of both directions.
 #[test]
@@ -52,7 +65,6 @@ fn changed_bytes_under_tls_are_noticed() {
 /// On a wire to which nothing happens every connection is complete that can be.
 #[test]
 fn nothing_happens_and_nothing_is_lost() {
-    use wsstream_testing::chaos::forward::script::{Conversation, Forwarding, WIRES};
     let mut worker = Worker::default();
     for wire in WIRES {
         for (name, script) in Forwarding::short(5, wire) {
@@ -69,5 +81,66 @@ fn nothing_happens_and_nothing_is_lost() {
 fn replies_to_streams_behind_a_slow_upload_are_waited_for() {
     let mut worker = Worker::default();
     let run = worker.random_forwarding(249_025_437_008_239);
+    assert!(!matches!(run.verdict, Verdict::Lie(_)), "{run:?}");
+}
+
+/// Either takes or holds 64 KiB at once, while the kernel's buffer is full all the time.
+#[test]
+fn replies_behind_what_a_tunnel_or_tls_holds_are_waited_for() {
+    for (wire, tls) in [(Wire::Tunnel, false), (Wire::Spdy, true)] {
+        let mut connections: Vec<_> =
+            (0..6).map(|seed| Conversation::short(seed, 30_000, 0, Order::Together)).collect();
+        connections[5].later = Duration::from_secs(10);
+        let setting = Setting { tls, capacity: 4096 };
+        let run = played(wire, connections, "up:rate=500", setting);
+        assert_eq!(run.verdict, Verdict::Complete, "{wire:?} {run:?}");
+    }
+}
+
+/// Over channels a failure is told by a text, and one that was given up after 30 s made a clean end of half of the bytes; for a
+/// client that counts, none at all.
+#[test]
+fn a_failure_behind_a_stalled_wire_is_told() {
+    for order in [Order::TargetCounts, Order::ClientCounts] {
+        let whole = |seed| Conversation::short(seed, 100, 300_000, order).served_by_relay();
+        let mut connections: Vec<_> = (0..6).map(whole).collect();
+        // It is reset ten seconds later, when nothing is taken any more.
+        connections[0].mishap = Mishap::TargetResets(100);
+        connections[0].far = Reach::Relay("down@50:stall=10000".parse().unwrap(), 4096);
+        let setting = Setting { tls: false, capacity: 4096 };
+        let run = played(BINARY, connections, "down@20000:stall=60000", setting);
+        assert_eq!(run.verdict, Verdict::Reported, "{order:?} {run:?}");
+        assert!(run.claim.contains("error forwarding port 1000"), "{order:?} {run:?}");
+    }
+}
+
+/// Hours after the last byte came over the wire.
+#[test]
+fn readers_of_a_few_bytes_at_a_time_are_waited_for() {
+    let mut one = Conversation::short(1, 0, 200_000, Order::ClientFirst);
+    one.near = Reach::Relay("up:split=2".parse().unwrap(), 4096);
+    one.near_takes = Taking::Slow(Duration::from_millis(110));
+    let run = played(Wire::Spdy, vec![one], "", Setting::default());
+    assert_eq!(run.verdict, Verdict::Complete, "{run:?}");
+}
+
+/// The policy of relays ([`RelayOptions::half_closed`](wsstream::portforward::RelayOptions)): nobody can see that the client is
+/// still reading.
+#[test]
+fn a_client_that_answers_after_more_than_ten_minutes_may_be_given_up() {
+    let mut one = Conversation::short(1, 100, 60_000, Order::TargetFirst).served_by_relay();
+    one.near = Reach::Relay("up:split=10".parse().unwrap(), 4096);
+    one.near_takes = Taking::Slow(Duration::from_millis(300));
+    let run = played(Wire::Tunnel, vec![one.clone()], "", Setting::default());
+    assert_eq!(run.verdict, Verdict::Reported, "{run:?}");
+    one.near_takes = Taking::Slow(Duration::from_millis(30));
+    let run = played(Wire::Tunnel, vec![one], "", Setting::default());
+    assert_eq!(run.verdict, Verdict::Complete, "{run:?}");
+}
+
+/// The server leaves between such an end and whoever would have noted it.
+#[test]
+fn an_end_of_its_own_is_no_clean_one_when_the_server_leaves() {
+    let run = Worker::default().random_forwarding(20_329_608);
     assert!(!matches!(run.verdict, Verdict::Lie(_)), "{run:?}");
 }

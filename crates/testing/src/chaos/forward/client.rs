@@ -13,7 +13,7 @@ use wsstream::transport::{Io, UnsentProbe};
 
 use super::party::{End, Party, View};
 use super::script::{Conversation, Departure, FIRST_PORT, Forwarding, Mishap, Reach};
-use super::session::{Views, leaves};
+use super::session::{Views, leaves, unless_still};
 use crate::chaos::link::link;
 use crate::chaos::session::{CLIENT_ENDS, HANDSHAKE, Setting};
 use crate::chaos::tls;
@@ -21,7 +21,7 @@ use crate::chaos::tls;
 /// How long a client that has its bytes listens for what the server has to say about the connection.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// How long a session lives at most when all its connections are over for the client.
+/// How long a session lives when all its connections are over for the client and nobody hears anything any more.
 const OUTLIVES: Duration = Duration::from_secs(600);
 
 /// The client of a session in memory; what else was wrong.
@@ -99,21 +99,21 @@ pub async fn converse(
         }
         let mut wrongs = Vec::new();
         for (index, task) in tasks.iter_mut().enumerate() {
-            match timeout(CLIENT_ENDS / 2, &mut task.0).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => wrongs.push(format!("connection {index} panicked: {error}")),
-                Err(_) => wrongs.push(format!("connection {index} never ended at the client")),
+            match unless_still(&mut task.0, CLIENT_ENDS / 2, &views).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => wrongs.push(format!("connection {index} panicked: {error}")),
+                None => wrongs.push(format!("connection {index} never ended at the client")),
             }
         }
         if script.lives_on() {
             // The client is done with its connections, and cannot know when the programs behind the ports are. Of those
             // that are broken nothing more is expected.
             let whole = views.iter().filter(|[near, _]| near.borrow().end == Some(End::Clean));
-            let ends = join_all(whole.map(|[_, view]| async {
+            let mut ends = std::pin::pin!(join_all(whole.map(|[_, view]| async {
                 let _ = view.subscribe().wait_for(|view| view.end.is_some()).await;
-            }));
+            })));
             tokio::select! {
-                _ = timeout(OUTLIVES, ends) => {}
+                _ = unless_still(&mut ends, OUTLIVES, &views) => {}
                 ended = &mut driver.0 => {
                     over = true;
                     wrongs.extend(ended.err().map(|error| format!("the client's driver panicked: {error}")));
@@ -192,11 +192,11 @@ async fn near(one: &Conversation, port: u16, session: &Forward, view: &watch::Se
     }
 }
 
-async fn talk(one: &Conversation, mut stream: PortStream, view: &watch::Sender<View>) {
+async fn talk(one: &Conversation, stream: PortStream, view: &watch::Sender<View>) {
     let party = Party::client(one);
     match &one.near {
         // Dropped, it is reset.
-        Reach::Direct => drop(party.talk(&mut stream, view).await),
+        Reach::Direct => drop(party.talk_through(stream, view).await),
         Reach::Relay(plan, capacity) => {
             // As `wsstream port-forward` does it.
             let (socket, local) = link(plan, *capacity);

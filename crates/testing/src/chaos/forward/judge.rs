@@ -1,5 +1,7 @@
 //! What a session of forwarded connections was worth.
 
+use wsstream::portforward::RelayOptions;
+
 use super::party::{End, View};
 use super::script::{Conversation, Forwarding, Mishap, Order};
 use crate::chaos::oracle::Verdict;
@@ -11,6 +13,16 @@ pub struct Both {
     pub near: View,
     /// By the program behind the port.
     pub far: View,
+}
+
+/// Whether a relay may have given the connection up as silent: when it broke, one of its directions had been over for as long as
+/// [`RelayOptions::half_closed`] says. Programs that are still reading by then look to a relay as if they did nothing.
+fn given_up(near: &View, far: &View) -> bool {
+    let since = near.closed_at.into_iter().chain(far.closed_at).min();
+    let broke = |view: &View| view.ended_at.filter(|_| matches!(view.end, Some(End::Broken(_))));
+    let until = broke(near).max(broke(far));
+    let rested = since.zip(until).map(|(since, until)| until.saturating_duration_since(since));
+    rested.zip(RelayOptions::default().half_closed).is_some_and(|(rested, patience)| rested >= patience)
 }
 
 /// What was seen of a session.
@@ -98,7 +110,7 @@ fn connection(
     if complete && worth != Worth::Mute {
         return Worth::Complete;
     }
-    if calm && script.can_complete(one) && lies.is_empty() {
+    if calm && script.can_complete(one) && !given_up(near, far) && lies.is_empty() {
         lies.push(format!(
             "nothing happened to it, yet the client heard {} ({:?}, told {:?}), the target {} ({:?})",
             near.heard, near.end, near.text, far.heard, far.end

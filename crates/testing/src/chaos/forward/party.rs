@@ -7,7 +7,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use wsstream::portforward::{PortReader, PortStream};
 
 use super::script::{Conversation, Mishap, Order};
 use crate::chaos::content::{Checker, Content};
@@ -29,8 +30,12 @@ pub struct View {
     pub heard: Checker,
     /// How that ended; `None`: not yet.
     pub end: Option<End>,
+    /// When that was.
+    pub ended_at: Option<Instant>,
     /// It has begun to end its own direction in good order.
     pub closing: bool,
+    /// When that was.
+    pub closed_at: Option<Instant>,
     /// It has nothing more to say, or nobody takes it.
     pub silent: bool,
     /// What the server told about the connection, at the client.
@@ -41,7 +46,12 @@ impl View {
     /// Nothing was seen.
     #[must_use]
     pub fn new(heard: Checker) -> Self {
-        Self { heard, end: None, closing: false, silent: false, text: None }
+        Self { heard, end: None, closing: false, closed_at: None, ended_at: None, silent: false, text: None }
+    }
+
+    fn over(&mut self, end: End) {
+        self.end = Some(end);
+        self.ended_at = Some(Instant::now());
     }
 }
 
@@ -128,7 +138,24 @@ impl Party {
         view: &watch::Sender<View>,
     ) -> Stay {
         let (reads, writes) = tokio::io::split(stream);
-        let mut listening = std::pin::pin!(self.listen(reads, view));
+        self.converse(reads, writes, |_| false, view).await
+    }
+
+    /// The same on a forwarded stream, whose end may be no more than this side's own. It is whole again afterwards.
+    pub async fn talk_through(self, stream: PortStream, view: &watch::Sender<View>) -> (Stay, PortStream) {
+        let (mut reader, mut writer) = stream.split();
+        let stay = self.converse(&mut reader, &mut writer, |reader| PortReader::is_cut(reader), view).await;
+        (stay, PortStream::join(reader, writer))
+    }
+
+    async fn converse<R: AsyncRead + Unpin>(
+        &self,
+        reads: R,
+        writes: impl AsyncWrite + Unpin,
+        is_cut: impl Fn(&R) -> bool,
+        view: &watch::Sender<View>,
+    ) -> Stay {
+        let mut listening = std::pin::pin!(self.listen(reads, is_cut, view));
         let mut speaking = std::pin::pin!(self.speak(writes, view));
         tokio::select! {
             clean = &mut listening => if clean { speaking.await } else { Stay::Whole },
@@ -141,19 +168,27 @@ impl Party {
         }
     }
 
-    /// Whether the end was clean.
-    async fn listen(&self, mut from: impl AsyncRead + Unpin, view: &watch::Sender<View>) -> bool {
+    /// Whether it may go on to speak.
+    async fn listen<R: AsyncRead + Unpin>(
+        &self,
+        mut from: R,
+        is_cut: impl Fn(&R) -> bool,
+        view: &watch::Sender<View>,
+    ) -> bool {
         let mut buffer = vec![0; 8 << 10];
         let mut rested = false;
         loop {
             match from.read(&mut buffer).await {
                 Ok(0) => {
-                    view.send_modify(|view| view.end = Some(End::Clean));
+                    // Its own end has cut off what it reads, which is no fault of the connection.
+                    let cut = || End::Broken("cut off by its own end".to_owned());
+                    let end = if is_cut(&from) { cut() } else { End::Clean };
+                    view.send_modify(|view| view.over(end));
                     return true;
                 }
                 Ok(n) => view.send_modify(|view| view.heard.feed(&buffer[..n])),
                 Err(error) => {
-                    view.send_modify(|view| view.end = Some(End::Broken(error.to_string())));
+                    view.send_modify(|view| view.over(End::Broken(error.to_string())));
                     return false;
                 }
             }
@@ -203,7 +238,10 @@ impl Party {
             let heard = |view: &View| view.end.is_some() || by_count && view.heard.seen() >= self.hears;
             let _ = seen.wait_for(heard).await;
         }
-        view.send_modify(|view| view.closing = true);
+        view.send_modify(|view| {
+            view.closing = true;
+            view.closed_at = Some(Instant::now());
+        });
         to.shutdown().await?;
         Ok(Stay::Whole)
     }

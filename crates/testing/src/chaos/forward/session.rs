@@ -24,7 +24,7 @@ use crate::chaos::link::{Recorder, link};
 use crate::chaos::plan::Plan;
 use crate::chaos::script::PANIC;
 use crate::chaos::session::{
-    CLIENT_ENDS, HANDSHAKE, Run, SERVER_ENDS, Setting, finish, is_harmless, panics, settle, watch_panics,
+    CLIENT_ENDS, HANDSHAKE, Run, SERVER_ENDS, Setting, is_harmless, panics, settle, watch_panics,
 };
 use crate::chaos::tls;
 
@@ -39,6 +39,37 @@ pub type Views = Arc<Vec<[watch::Sender<View>; 2]>>;
 pub fn views(script: &Forwarding) -> Views {
     let of = |channel, one: &Conversation| watch::Sender::new(View::new(one.checker(channel)));
     Arc::new(script.connections.iter().map(|one| [of(1, one), of(0, one)]).collect())
+}
+
+/// Waits for `work` as long as any program hears something: those that take a few bytes at a time are busy for hours with
+/// what has arrived. `None`: for so long nobody did.
+pub(super) async fn unless_still<T>(
+    mut work: impl Future<Output = T> + Unpin,
+    within: Duration,
+    views: &Views,
+) -> Option<T> {
+    let heard = || views.iter().flatten().map(|view| view.borrow().heard.seen()).sum::<u64>();
+    loop {
+        let before = heard();
+        match timeout(within, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if heard() == before => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+/// `Err(None)`: it did not end and was aborted.
+async fn finish<T>(
+    mut task: JoinHandle<T>,
+    within: Duration,
+    views: &Views,
+) -> Result<T, Option<tokio::task::JoinError>> {
+    let Some(done) = unless_still(&mut task, within, views).await else {
+        task.abort();
+        return Err(None);
+    };
+    done.map_err(Some)
 }
 
 /// What was seen, and the same in words.
@@ -103,11 +134,11 @@ pub async fn run(script: &Forwarding, plan: &Plan, setting: Setting) -> Run<Stri
         }
         Err(Some(error)) => wrongs.push(format!("{who} panicked: {error}")),
     };
-    ended("the client", finish(client, CLIENT_ENDS).await);
-    ended("the server", finish(server, SERVER_ENDS).await);
+    ended("the client", finish(client, CLIENT_ENDS, &views).await);
+    ended("the server", finish(server, SERVER_ENDS, &views).await);
     let tasks = std::mem::take(&mut *targets.tasks.lock().unwrap_or_else(PoisonError::into_inner));
     for task in tasks {
-        ended("a target", finish(task, SERVER_ENDS).await.map(|()| Vec::new()));
+        ended("a target", finish(task, SERVER_ENDS, &views).await.map(|()| Vec::new()));
     }
     let record = recorder.record();
     wrongs.extend(settle(&recorder, panicked).await);
@@ -234,7 +265,7 @@ impl Far {
     }
 
     /// As `Routes` does it, or a forwarder that works on the stream itself.
-    async fn forward(&self, port: u16, mut stream: PortStream) -> Result<(), ForwardError> {
+    async fn forward(&self, port: u16, stream: PortStream) -> Result<(), ForwardError> {
         let index = usize::from(port - FIRST_PORT);
         let one = &self.script.connections[index];
         let view = &self.views[index][1];
@@ -249,12 +280,9 @@ impl Far {
         let party = Party::target(one);
         match &one.far {
             Reach::Direct => {
-                let stay = party.talk(&mut stream, view).await;
+                let (stay, stream) = party.talk_through(stream, view).await;
                 let (reader, _writer) = stream.split();
                 if reader.is_cut() {
-                    // Its own end has cut off what it reads, which is no fault of the connection.
-                    let cut = End::Broken("cut off by its own end".to_owned());
-                    view.send_modify(|view| view.end = Some(cut));
                     return Ok(());
                 }
                 let broken = |text: String| ForwardError::Client(std::io::Error::other(text));
