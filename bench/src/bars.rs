@@ -62,6 +62,9 @@ pub const BARS: &[Bar] = &[
     most("memory-flat", "the same, dearest step from 100 to 3,000 / the first 100", 1.10, "x"),
     most("memory-go", "idle exec session: server / Go", 0.10, "x"),
     least("connections-busy", "50 busy sessions beside 10,000 idle ones: throughput / alone", 0.95, "x"),
+    // The limits count bytes; what the allocator adds to them is the twentieth.
+    most("ceiling-ws", "10,000 WebSocket sessions that send and never read: memory / ceiling", 1.05, "x"),
+    most("ceiling-spdy", "10,000 SPDY sessions that send and never read: memory / ceiling", 1.05, "x"),
     least("forward-tunnel-down", "port-forward, tunnel, from the port: throughput, library / Go", 2.0, "x"),
     least("forward-tunnel-up", "port-forward, tunnel, to the port: throughput, library / Go", 2.0, "x"),
     least("forward-spdy-down", "port-forward, SPDY, from the port: throughput, library / Go", 2.0, "x"),

@@ -78,6 +78,15 @@ impl Peer {
         Self::start("library", Wire::WebSocket, Command::new(&place.own).args(["peer", "library"]))
     }
 
+    /// The library with one budget for what waits in all its sessions.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn bounded(place: &Place) -> Result<Self> {
+        Self::start("library", Wire::WebSocket, Command::new(&place.own).args(["peer", "bounded"]))
+    }
+
     /// The server crate in a program of its own, with room for more connections than the program allows.
     ///
     /// # Errors

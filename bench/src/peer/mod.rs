@@ -1,6 +1,7 @@
 //! The servers of this program, each a process of its own: `bench peer NAME`.
 
 mod bare;
+mod bounded;
 mod library;
 mod raw;
 mod server;
@@ -20,6 +21,7 @@ pub fn run(words: &[String]) -> Result<()> {
     match words.first().map(String::as_str) {
         Some("raw") => serve(raw::serve),
         Some("library") => serve(library::serve),
+        Some("bounded") => serve(bounded::serve),
         Some("server") => serve(server::serve),
         Some("target") => target::run(),
         Some("bare") => bare::run(&words[1..]),
@@ -42,6 +44,18 @@ fn serve<F: Future<Output = Result<()>>>(run: impl FnOnce(TcpListener) -> F) -> 
 fn stop_with_parent() {
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     std::process::exit(0);
+}
+
+/// Has the kernel hold little of a connection, in both directions.
+///
+/// # Errors
+///
+/// The kernel says.
+pub fn small_buffers(socket: &impl std::os::fd::AsFd) -> Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    setsockopt(socket, sockopt::SndBuf, &(16 << 10))?;
+    setsockopt(socket, sockopt::RcvBuf, &(16 << 10))?;
+    Ok(())
 }
 
 /// As many descriptors as this process may have.

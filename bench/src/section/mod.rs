@@ -1,6 +1,7 @@
 //! What is measured, one file for each thing, in the order of their worth.
 
 mod binary;
+mod ceiling;
 mod connections;
 mod echo;
 mod exec;
@@ -61,6 +62,11 @@ pub const SECTIONS: &[Section] = &[
         name: "connections",
         about: "Busy sessions beside idle connections: throughput",
         run: connections::run,
+    },
+    Section {
+        name: "ceiling",
+        about: "10,000 connections that send at once and read nothing: memory of the server",
+        run: ceiling::run,
     },
     Section { name: "forward", about: "Forwarded ports: throughput and time to connect", run: forward::run },
     Section { name: "binary", about: "The program: its size, and how soon it serves", run: binary::run },
