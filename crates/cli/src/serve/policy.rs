@@ -43,7 +43,7 @@ pub(crate) struct PolicyArgs {
     /// End a session in which no data went either way for this long, or `off` [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = clock)]
     idle_timeout: Option<Clock>,
-    /// Connections open at once, sessions included; further ones wait until one ends [default: 1024]
+    /// Connections open at once; further ones wait until one ends [default: 1024]
     #[arg(long, value_name = "NUMBER", value_parser = connections)]
     max_connections: Option<usize>,
     /// What may wait in all sessions together for readers that are slow, beyond 32 KiB of each. When it is used up
