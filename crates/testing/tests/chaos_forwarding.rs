@@ -97,6 +97,18 @@ fn replies_behind_what_a_tunnel_or_tls_holds_are_waited_for() {
     }
 }
 
+/// What still comes of a connection that was broken off is thrown away, and the reply stands behind it.
+#[test]
+fn replies_behind_what_is_thrown_away_are_waited_for() {
+    let broken_off = Conversation::short(1, 3000, 200_000, Order::Together).served_by_relay();
+    let mut late = Conversation::short(2, 10, 10, Order::Together);
+    late.later = Duration::from_secs(2);
+    let connections = vec![broken_off.but(Mishap::ClientResets(2400)), late];
+    let run = played(Wire::Spdy, connections, "down:rate=1000", Setting { tls: false, capacity: 128 << 10 });
+    assert_eq!(run.verdict, Verdict::Reported, "{run:?}");
+    assert!(run.claim.contains("client 10 of 10 bytes Some(Clean)"), "{run:?}");
+}
+
 /// Over channels a failure is told by a text, and one that was given up after 30 s made a clean end of half of the bytes; for a
 /// client that counts, none at all.
 #[test]

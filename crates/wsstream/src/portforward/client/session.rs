@@ -168,7 +168,9 @@ struct Moved {
 impl Moved {
     fn of(connection: &spdy::Connection) -> Self {
         let stats = connection.stats();
-        Self { received: stats.received, sent: stats.sent, undelivered: connection.undelivered() as u64 }
+        // Also what nobody is left to read: the rest of a connection that was broken off.
+        let received = stats.received + stats.discarded;
+        Self { received, sent: stats.sent, undelivered: connection.undelivered() as u64 }
     }
 
     /// Only the direction of change counts: what is undelivered has frames and pings in it that were not sent by anybody.
