@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn all_is_written_in_order_and_at_once_where_that_goes() {
         let whole = b"aaabbbbbbbbbc".to_vec();
-        assert_eq!(writes(usize::MAX, true).await, [whole.clone()]);
+        assert_eq!(writes(usize::MAX, true).await, std::slice::from_ref(&whole));
         assert_eq!(writes(5, true).await.concat(), whole);
         assert_eq!(writes(5, true).await.len(), 3);
         assert_eq!(writes(usize::MAX, false).await, [b"aaa".to_vec(), b"bbbbbbbbb".to_vec(), b"c".to_vec()]);

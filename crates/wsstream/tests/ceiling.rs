@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! SPDY/3.1 connections over any byte stream, and their streams.
 //!
 //! A [`Builder`] turns a stream whose upgrade is done into a [`Connection`] (the handle) and a [`Driver`] (the future
-//! that moves it). It runs over a socket and, unchanged, through a [`Tunnel`](crate::tunnel::Tunnel). What a stream
+//! that moves it). It runs over a socket and, unchanged, through a [`Tunnel`]. What a stream
 //! means is the business of the layers above.
 //!
 //! # Back-pressure

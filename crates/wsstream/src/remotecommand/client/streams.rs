@@ -25,6 +25,13 @@ impl OutputReader {
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         self.0.chunk().await
     }
+
+    /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the session
+    /// is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed on in one
+    /// (vectored) write.
+    pub fn try_chunk(&mut self) -> Option<Bytes> {
+        self.0.try_chunk()
+    }
 }
 
 impl AsyncRead for OutputReader {
