@@ -35,6 +35,7 @@ async fn relay(socket: TcpStream) -> Result<()> {
         "stdout" => stdout(&mut socket, command).await,
         "stdin" => stdin(&mut socket, &behind, command).await,
         "echo" => echo(&mut socket, &behind).await,
+        "forward" => forward(&mut socket, &behind, command.first().context("no port")?.parse()?).await,
         _ => bail!("{verb}: no such relay"),
     }
 }
@@ -97,5 +98,30 @@ async fn echo(socket: &mut TcpStream, behind: &[u8]) -> Result<()> {
             return Ok(());
         }
         socket.write_all(&buffer).await?;
+    }
+}
+
+/// Two sockets joined, as a forwarded port is when nothing lies between.
+async fn forward(socket: &mut TcpStream, behind: &[u8], port: u16) -> Result<()> {
+    let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
+    target.set_nodelay(true)?;
+    target.write_all(behind).await?;
+    let (mut from_client, mut to_client) = socket.split();
+    let (mut from_target, mut to_target) = target.split();
+    tokio::try_join!(pump(&mut from_client, &mut to_target), pump(&mut from_target, &mut to_client),)?;
+    Ok(())
+}
+
+async fn pump(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+) -> Result<()> {
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.clear();
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(to.shutdown().await?);
+        }
+        to.write_all(&buffer).await?;
     }
 }

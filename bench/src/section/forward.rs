@@ -1,21 +1,24 @@
 //! Forwarded ports, by our client against our server and against Go's. Client and target share a core, so that a server
 //! that is fast enough is held up by them: the server's CPU says what the throughput then cannot.
 
+use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use wsstream::bytes::Bytes;
+use wsstream::bytes::{Bytes, BytesMut};
 use wsstream::http::HeaderValue;
+use wsstream::portforward::PortStream;
 use wsstream::portforward::client::{self, Forward, Wire};
 
 use super::Context;
 use crate::place::{LOAD_CORE, Place, pin};
 use crate::process::{Peer, TOKEN, Wire as Carrier};
 use crate::report::{Chart, Findings, Table, cell, number};
-use crate::sample::{Series, interleave, quantile};
+use crate::sample::{Figure, Series, interleave, quantile};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
@@ -25,7 +28,11 @@ const STUCK: Duration = Duration::from_secs(120);
 pub(super) fn run(context: &Context) -> Result<Findings> {
     let place = &context.place;
     let target = target(place)?;
-    let mut peers = vec![Peer::library(place)?, Peer::serve(place, "wsstream serve", &["--insecure-http"])?];
+    let mut peers = vec![
+        Peer::raw(place)?,
+        Peer::library(place)?,
+        Peer::serve(place, "wsstream serve", &["--insecure-http"])?,
+    ];
     peers.extend(Peer::go(place)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let amount = context.amount(512, 64) << 20;
@@ -34,14 +41,27 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut moved = Table::new(
         "Throughput, MiB/s, and server CPU, ms per GiB",
-        &["", "library", "wsstream serve", "Go", "library / Go", "CPU: library", "wsstream serve", "Go"],
+        &[
+            "",
+            "raw",
+            "library",
+            "wsstream serve",
+            "Go",
+            "library / Go",
+            "CPU: raw",
+            "library",
+            "wsstream serve",
+            "Go",
+            "library / raw",
+            "library / Go",
+        ],
     )
     .note(
-        "Go's tunnel is the API server's, which leads to the streaming server over loopback, as in a cluster",
+        "raw joins two sockets, with reads of 32 KiB, and knows no connections within one. Go's tunnel is the API server's, which leads to the streaming server over loopback, as in a cluster",
     );
     let mut busy = Table::new(
         "How busy the server's core is meanwhile, %",
-        &["", "library", "wsstream serve", "Go"],
+        &["", "raw", "library", "wsstream serve", "Go"],
     )
     .note("far below 100 the load is what limits the throughput, and the server's CPU is what tells the servers apart");
     let mut opened = Table::new(
@@ -53,25 +73,37 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         for (verb, id, label) in [(b'd', "down", "from the port"), (b'u', "up", "to the port")] {
             let series = interleave(context.runs, &mut peers, |peer| {
                 let (before, started) = (peer.cpu()?, Instant::now());
-                session(&runtime, peer, wire, async |forward| transfer(&forward, port, verb, amount).await)
-                    .with_context(|| format!("{} over {name}, {label}", peer.name))?;
+                let moving = async |forward: Forward| {
+                    let mut stream = forward.connect(port).await?.stream;
+                    transfer(&mut stream, verb, amount).await
+                };
+                match peer.wire {
+                    Carrier::Raw => raw(&runtime, peer, port, verb, amount),
+                    _ => session(&runtime, peer, wire, moving),
+                }
+                .with_context(|| format!("{} over {name}, {label}", peer.name))?;
                 let cpu = (peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64;
                 Ok([amount as f64 / MIB / started.elapsed().as_secs_f64(), cpu])
             })?;
             let at = |peer: usize, what: usize| {
                 series.get(peer).map(|all| cell(all[what].figure())).unwrap_or_default()
             };
-            let over = series.get(2).map(|go| series[0][0].over(&go[0]));
-            let ratio = over.map_or_else(String::new, |over| number(over.value));
+            let over =
+                |peer: usize, what: usize| series.get(peer).map(|all| series[1][what].over(&all[what]));
+            let ratio = |over: Option<Figure>| over.map_or_else(String::new, |over| number(over.value));
             moved.row([
                 format!("{name}, {label}"),
                 at(0, 0),
                 at(1, 0),
                 at(2, 0),
-                ratio,
+                at(3, 0),
+                ratio(over(3, 0)),
                 at(0, 1),
                 at(1, 1),
                 at(2, 1),
+                at(3, 1),
+                ratio(over(0, 1)),
+                ratio(over(3, 1)),
             ]);
             let part = |peer: usize| {
                 let all = series.get(peer)?;
@@ -84,17 +116,18 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
                 part(0).unwrap_or_default(),
                 part(1).unwrap_or_default(),
                 part(2).unwrap_or_default(),
+                part(3).unwrap_or_default(),
             ]);
             for (peer, [rate, cpu]) in peers.iter().zip(&series) {
                 findings.keep(format!("{name} {id}, {}, MiB/s", peer.name), rate);
                 findings.keep(format!("{name} {id}, {}, CPU", peer.name), cpu);
                 bars.push((format!("{name}, {label}, {}", peer.name), rate.median()));
             }
-            if let Some(over) = over {
+            if let Some(over) = over(3, 0) {
                 findings.verdict(&format!("forward-{name}-{id}"), over);
             }
         }
-        let series = interleave(context.runs, &mut peers, |peer| {
+        let series = interleave(context.runs, &mut peers[1..], |peer| {
             let mut times =
                 session(&runtime, peer, wire, async |forward| connect(&forward, port, connects).await)
                     .with_context(|| format!("{} over {name}, connecting", peer.name))?;
@@ -109,7 +142,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
             at(2),
             over.map_or_else(String::new, |over| number(over.value)),
         ]);
-        for (peer, [time]) in peers.iter().zip(&series) {
+        for (peer, [time]) in peers[1..].iter().zip(&series) {
             findings.keep(format!("{name} connect, {}", peer.name), time);
         }
         if let Some(over) = over {
@@ -165,8 +198,50 @@ fn order(verb: u8, bytes: u64) -> Bytes {
     order.into()
 }
 
-async fn transfer(forward: &Forward, port: u16, verb: u8, amount: u64) -> Result<()> {
-    let mut stream = forward.connect(port).await?.stream;
+/// The same bytes without a session.
+fn raw(runtime: &Runtime, peer: &Peer, port: u16, verb: u8, amount: u64) -> Result<()> {
+    pin(LOAD_CORE);
+    runtime.block_on(async {
+        let mut socket = TcpStream::connect(peer.address).await?;
+        socket.set_nodelay(true)?;
+        socket.write_all(format!("forward {port}\n").as_bytes()).await?;
+        let mut socket = Bare(socket);
+        let work = transfer(&mut socket, verb, amount);
+        tokio::time::timeout(STUCK, work).await.context("no end in sight")?
+    })
+}
+
+/// What bytes are moved by.
+trait Moves {
+    async fn send(&mut self, data: Bytes) -> io::Result<()>;
+    async fn chunk(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+impl Moves for PortStream {
+    async fn send(&mut self, data: Bytes) -> io::Result<()> {
+        Self::send(self, data).await
+    }
+
+    async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        Self::chunk(self).await
+    }
+}
+
+struct Bare(TcpStream);
+
+impl Moves for Bare {
+    async fn send(&mut self, data: Bytes) -> io::Result<()> {
+        self.0.write_all(&data).await
+    }
+
+    async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        let mut buffer = BytesMut::with_capacity(32 << 10);
+        let read = self.0.read_buf(&mut buffer).await?;
+        Ok((read > 0).then(|| buffer.freeze()))
+    }
+}
+
+async fn transfer(stream: &mut impl Moves, verb: u8, amount: u64) -> Result<()> {
     stream.send(order(verb, amount)).await?;
     let mut have = 0;
     if verb == b'd' {
