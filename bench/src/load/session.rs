@@ -137,7 +137,7 @@ impl Session {
         let many = ((64 << 10) / size).max(1);
         let block = message.repeat(many);
         let payload = (many * size) as u64;
-        ensure!(bytes % payload == 0, "{bytes} bytes are no whole number of blocks");
+        ensure!(bytes.is_multiple_of(payload), "{bytes} bytes are no whole number of blocks");
         for _ in 0..bytes / payload {
             self.stream.write_all(&block).context("the session ended during its input")?;
         }

@@ -124,6 +124,7 @@ fn open(peer: &Peer, wire: &Wire, command: &str) -> Result<TcpStream> {
 fn idle(peer: &Peer, wire: &Wire) -> Result<f64> {
     let empty = peer.resident()?;
     let sockets = (0..IDLE).map(|_| open(peer, wire, "hold")).collect::<Result<Vec<_>>>()?;
+    #[allow(clippy::disallowed_methods, reason = "no runtime waits here")]
     std::thread::sleep(QUIET);
     let full = peer.resident()?;
     drop(sockets);

@@ -112,6 +112,7 @@ fn attached(pid: u32) -> Result<()> {
         if tracer.trim() != "0" {
             return Ok(());
         }
+        #[allow(clippy::disallowed_methods, reason = "no runtime waits here")]
         std::thread::sleep(Duration::from_millis(5));
     }
     bail!("strace did not attach")
