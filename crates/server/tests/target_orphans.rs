@@ -27,6 +27,7 @@ fn main() -> std::process::ExitCode {
     }
     trials!(
         a_kept_command_is_like_any_other
+        a_kept_command_reports_its_end_again_and_again
         input_and_its_end_reach_a_kept_command
         a_kept_terminal_is_like_any_other
         a_kept_command_that_cannot_start_says_why
@@ -118,6 +119,16 @@ async fn a_kept_command_is_like_any_other() {
                   grep -E 'Sig(Ign|Blk)' /proc/self/status";
     let (got, without) = (host.sh(script).await, Served::host().await.sh(script).await);
     assert_eq!((&got.stdout, got.outcome), (&without.stdout, exited(0)));
+}
+
+/// However its keeper was made: the end of the command is always heard of.
+async fn a_kept_command_reports_its_end_again_and_again() {
+    for options in kinds() {
+        let host = Served::host_with(options).await;
+        for _ in 0..30 {
+            assert_eq!(host.sh("exit 7").await.outcome, exited(7));
+        }
+    }
 }
 
 async fn input_and_its_end_reach_a_kept_command() {
@@ -233,8 +244,16 @@ async fn daemons_live_on_behind_a_command_that_has_ended_or_not() {
 
 /// Children of the keeper whose parents have ended are reaped while the session goes on.
 async fn orphans_are_reaped_while_the_command_runs() {
-    let host = Served::host_with(kept()).await;
-    let script = "for i in 1 2 3 4 5 6 7 8; do (sleep 0.1 &); done; echo $$; read line; exit 0";
+    for options in kinds() {
+        orphans_are_reaped(options).await;
+    }
+}
+
+async fn orphans_are_reaped(options: SessionOptions) {
+    let host = Served::host_with(options).await;
+    // One of them by a real-time signal, which has no name.
+    let script = "(sh -c 'sleep 0.05; kill -34 $$' &); for i in 1 2 3 4 5 6 7 8; do (sleep 0.1 &); done; \
+                  echo $$; read line; exit 0";
     let mut client = Client::of(host.exec(sh(script).stdin(true).stdout(true)).await);
     client.out().wait_for("\n").await;
     let keeper = keeper_of(client.out().seen.trim().parse().unwrap()).as_raw_nonzero().get();

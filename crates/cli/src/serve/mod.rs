@@ -85,7 +85,7 @@ pub(crate) struct ServeArgs {
     policy: PolicyArgs,
 }
 
-/// Whether this process was started to keep a command; see [`wsstream_server::target::Keeper`].
+/// Whether this process was started by a server to keep its commands; see [`wsstream_server::target::Keeper`].
 pub(crate) fn is_keeper() -> bool {
     std::env::args_os().nth(1).is_some_and(|first| first == policy::KEEPER)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wsstream_server::target::{Background, Keeper, OnDisconnect};
 use wsstream_server::{Config, duration, size};
 
-/// The word by which this program is started to keep a command. Not a verb: nobody types it.
+/// The word by which this program is started to keep commands. Not a verb: nobody types it.
 pub(super) const KEEPER: &str = "__keep";
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.

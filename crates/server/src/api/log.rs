@@ -51,9 +51,11 @@ pub(crate) async fn log_of(
     options: LogOptions,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    let _entered = refuse_when_closing(api)?;
+    drop(refuse_when_closing(api)?);
     let log =
         container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
+    // Held from here only: a target that takes its time must not keep a server from its end.
+    let _entered = refuse_when_closing(api)?;
     let log = until_closing(log, api.sessions().closing());
     if !is_websocket(request.headers()) {
         return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", Body::from_stream(log)));

@@ -188,11 +188,9 @@ impl Group {
             let of = if self.reach == Reach::Group { process.group } else { process.session };
             process.alive && of == leader
         });
-        if let Some(keeper) = &self.keeper {
+        if let Some(root) = self.keeper.as_ref().and_then(Handle::root) {
             let known: HashSet<_> = all.iter().map(|process| process.pid).collect();
-            all.extend(
-                descendants(keeper.keeper).into_iter().filter(|process| !known.contains(&process.pid)),
-            );
+            all.extend(descendants(root).into_iter().filter(|process| !known.contains(&process.pid)));
         }
         all
     }

@@ -191,10 +191,12 @@ impl Family {
                 return;
             }
             match ended_child() {
-                Some(ended) if ended != self.leader => _ = waitpid(Some(ended), WaitOptions::NOHANG),
+                Ok(Some(ended)) if ended != self.leader => _ = waitpid(Some(ended), WaitOptions::NOHANG),
                 // The leader, between the two looks: once more.
-                Some(_) => {}
-                None => return,
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                // One that a real-time signal has ended, which has no name there and stands before all others.
+                Err(_) => return reap(self.me, self.leader),
             }
         }
     }
@@ -225,10 +227,13 @@ impl Family {
 }
 
 /// One of the children that have ended and were not reaped.
-fn ended_child() -> Option<Pid> {
+fn ended_child() -> nix::Result<Option<Pid>> {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     let now = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-    Pid::from_raw(waitid(Id::All, now).ok()?.pid()?.as_raw())
+    match waitid(Id::All, now) {
+        Err(nix::errno::Errno::ECHILD) => Ok(None),
+        ended => Ok(ended?.pid().and_then(|pid| Pid::from_raw(pid.as_raw()))),
+    }
 }
 
 /// Reaps the children that have ended, except the leader.

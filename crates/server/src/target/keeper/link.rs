@@ -6,11 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use rustix::{net::SendFlags, process::Pid};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::SendFlags,
+    process::Pid,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    super::{descriptor::register, group::Exit, spawn::SpawnError},
+    super::{descriptor::register, group::Exit, spawn::SpawnError, tree::table},
     Keeper, cgroup,
     wire::{self, KILL, News, Order, RELEASE},
 };
@@ -28,8 +32,7 @@ pub(crate) struct Kept {
 /// For signals: dropped with everything else, it is the end of file that the keeper waits for.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
-    /// The root of the tree, not itself part of it.
-    pub(crate) keeper: Pid,
+    keeper: Pid,
     socket: Arc<AsyncFd<OwnedFd>>,
 }
 
@@ -37,10 +40,20 @@ impl Handle {
     /// Has everything below the keeper killed; false when the keeper is gone, killed by somebody.
     pub(crate) fn kill(&self) -> bool {
         let heard = self.say(KILL);
-        if !heard {
+        // Not where another process has the number by now, which may be a keeper too.
+        if !heard && !table().iter().any(|other| other.alive && other.pid == self.keeper) {
             cgroup::kill_abandoned(self.keeper);
         }
         heard
+    }
+
+    /// The root of the tree, not itself part of it; `None` when it has gone: its number may be somebody else's by now.
+    pub(crate) fn root(&self) -> Option<Pid> {
+        // Nobody else has the other end.
+        let mut socket = [PollFd::new(self.socket.get_ref(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = poll(&mut socket, Some(&now)).is_ok() && socket[0].revents().contains(PollFlags::HUP);
+        (!gone).then_some(self.keeper)
     }
 
     /// Lets everything below the keeper live on without it.

@@ -5,7 +5,7 @@
 //! fork of this process a tenth of that.
 
 use std::{
-    fs, io,
+    io,
     io::Write as _,
     os::fd::{AsFd as _, OwnedFd},
     os::unix::process::CommandExt as _,
@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{
     child,
-    children::Children,
+    children::{Children, is_alone},
     wire::{self, News, SESSION},
 };
 
@@ -86,11 +86,6 @@ fn attend() -> io::Result<()> {
             return child::keep();
         }
     }
-}
-
-/// Whether this process has one thread. What cannot be found out counts as no.
-fn is_alone() -> bool {
-    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 /// Forks; in the child, gives the socket back.
