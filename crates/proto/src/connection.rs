@@ -485,6 +485,12 @@ impl Connection {
         &mut self.outbox
     }
 
+    /// How messages are written. In base64 they are given out whole, in binary as they come.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     /// Bytes of an unfinished base64 message that are held back until it is whole.
     #[must_use]
     pub fn collected_bytes(&self) -> usize {

@@ -221,6 +221,11 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// What it holds, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Holds exactly `want` bytes from now on. False: there is not so much left, and nothing changed.
     pub(crate) fn resize(&mut self, want: usize) -> bool {
         if want == self.held {

@@ -163,6 +163,52 @@ async fn many_that_send_and_are_not_read_stay_inside_one_budget() {
     assert_eq!(shared.available(), SHARED, "all is given back");
 }
 
+/// A base64 message is given out whole: what the shared budget has no room for stays in that of unfinished messages.
+#[tokio::test(start_paused = true)]
+async fn whole_messages_that_nobody_reads_stay_inside_both_budgets() {
+    const EACH: usize = 20;
+    /// Bytes in one message.
+    const WHOLE: usize = 900_000;
+    const PARTIAL: usize = 4 << 20;
+    let (shared, partial) = (MemoryBudget::new(SHARED), MemoryBudget::new(PARTIAL));
+    let text = format!("0{}", "A".repeat(WHOLE / 3 * 4));
+    let frame = RawFrame::new(true, 1, text.as_bytes()).masked([7; 4]).encode();
+    let mut tasks = JoinSet::new();
+    let mut all = Vec::new();
+    for _ in 0..EACH {
+        let (ours, mut theirs) = duplex(WIRE);
+        let limits = limits(|limits| {
+            (limits.shared, limits.partial_messages) = (shared.clone(), partial.clone());
+        });
+        let (connection, driver) = server(Subprotocol::V4_BASE64_CHANNEL).limits(limits).server(ours);
+        let stdin = connection.reader(CH0).unwrap();
+        let frame = frame.clone();
+        tasks.spawn(async move {
+            let _ = theirs.write_all(&frame).await;
+            std::future::pending::<()>().await;
+        });
+        let driving = tokio::spawn(driver);
+        all.push((connection, stdin, driving));
+    }
+    let waiting = || all.iter().map(|(connection, ..)| connection.stats().waiting).sum::<usize>();
+    for _ in 0..1000 {
+        assert!(waiting() <= SHARED + PARTIAL + EACH * OWN, "{}", waiting());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Some have all of it; whoever found no room is told so, and holds nothing.
+    let whole = all.iter().filter(|(connection, ..)| connection.stats().waiting == WHOLE).count();
+    assert!((1..EACH).contains(&whole) && waiting() == whole * WHOLE, "{whole}, {}", waiting());
+    let held = SHARED + PARTIAL - shared.available() - partial.available();
+    assert!(held >= whole * (WHOLE - OWN_SHARE), "{held}: all that waits is counted somewhere");
+    tasks.shutdown().await;
+    for (connection, stdin, driving) in all {
+        drop((connection, stdin));
+        driving.abort();
+        let _ = driving.await;
+    }
+    assert_eq!((shared.available(), partial.available()), (SHARED, PARTIAL), "all is given back");
+}
+
 #[tokio::test(start_paused = true)]
 async fn channels_read_on_when_others_have_given_back_what_they_held() {
     let shared = MemoryBudget::new(512 << 10);

@@ -20,6 +20,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::{debug, warn};
 use wsstream_proto::channel::ChannelId;
 use wsstream_proto::connection::{Connection as Machine, Dropped, Event};
+use wsstream_proto::subprotocol::Encoding;
 use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use super::clock::{Clock, Due, Situation};
@@ -261,11 +262,19 @@ impl Core {
         self.waiting.cover(self.queued.saturating_sub(self.limits.own_share))
     }
 
-    /// Takes from the budget for unfinished messages what this connection holds beyond its own buffer: an unfinished base64 message, and
-    /// a whole one until it is read. False: there is not so much.
+    /// Takes from the budget for unfinished messages what this connection holds beyond its own buffer: an unfinished base64
+    /// message, and of a whole one, until it is read, what the shared budget does not cover. False: there is not so much.
     fn hold(&mut self) -> bool {
-        let beyond = self.queued.saturating_sub(self.limits.receive_buffer);
+        let whole = self.machine.encoding() == Encoding::Base64;
+        let covered = if whole { self.limits.own_share + self.waiting.held() } else { usize::MAX };
+        let beyond = self.queued.saturating_sub(covered.min(self.limits.receive_buffer));
         self.grant.resize(self.machine.collected_bytes() + beyond)
+    }
+
+    /// What waits has become more, or less. The shared budget first: the other one covers the rest.
+    fn hold_both(&mut self) {
+        self.hold_waiting();
+        self.hold();
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
@@ -340,8 +349,8 @@ impl Core {
         self.queued += data.len();
         inbox.push(data);
         wake(&mut inbox.waker);
-        // No more than was held for its text.
-        self.hold();
+        // No more in all than was held for its text.
+        self.hold_both();
     }
 
     /// The next deadline.
@@ -452,8 +461,7 @@ impl Core {
 
     /// Room was made in the receive buffer.
     fn resume(&mut self) {
-        self.hold();
-        self.hold_waiting();
+        self.hold_both();
         if self.paused && self.queued < self.limits.receive_buffer {
             self.wakers.wake_driver();
         }
@@ -463,8 +471,7 @@ impl Core {
         for inbox in &mut self.inboxes {
             self.queued -= inbox.clear();
         }
-        self.hold();
-        self.hold_waiting();
+        self.hold_both();
     }
 
     fn wake_readers(&mut self) {

@@ -100,8 +100,8 @@ async fn port_of<F: PortForwarder>(
     }
     let stream = channel::of_server(reader, writer);
     let result = forwarded(port, forwarder.forward(port, stream)).await;
-    // However long it takes: a client that is not told sees an end in good order. It keeps nothing but the session, whose Close
-    // would wait behind the same bytes.
+    // However long it takes: a client that is not told sees an end in good order, where one over SPDY sees a reset. It keeps
+    // nothing but the session, whose Close would wait behind the same bytes, and whose clocks bound it (`Timeouts`).
     if let Err(error) = &result
         && !error.is_clients()
         && let Err(error) = errors.send(text(port, error).into()).await
