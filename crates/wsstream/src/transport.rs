@@ -1,16 +1,37 @@
 //! What a connection needs to know of the wire below it.
 
 use std::fmt;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_write_buf;
 use tracing::debug;
 
 /// Any byte stream: TCP, TLS, a unix socket, a pipe in memory.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// Writes some of `data` and takes it off there. A message that is one piece needs no list of pieces, neither here nor in the
+/// kernel.
+pub(crate) fn poll_write_some(
+    io: &mut (impl AsyncWrite + Unpin + ?Sized),
+    cx: &mut Context<'_>,
+    data: &mut impl Buf,
+) -> Poll<io::Result<usize>> {
+    let mut io = Pin::new(io);
+    if data.chunk().len() < data.remaining() {
+        return poll_write_buf(io, cx, data);
+    }
+    let n = ready!(io.as_mut().poll_write(cx, data.chunk()))?;
+    data.advance(n);
+    Poll::Ready(Ok(n))
+}
 
 /// Tells what only the kernel knows of the wire: how much of what was written has not reached the peer yet, and whether
 /// the peer's kernel still answers.

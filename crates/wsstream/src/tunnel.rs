@@ -14,7 +14,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 use tracing::{debug, warn};
 use wsstream_proto::connection::Role;
 use wsstream_proto::tunnel::{Event, Tunnel as Machine, is_end};
@@ -22,7 +22,7 @@ use wsstream_proto::ws::{CloseCode, CloseReason};
 
 use crate::connection::READ_SIZE;
 use crate::limits::{EMPTY_MESSAGES_WINDOW, MAX_EMPTY_MESSAGES, MAX_TUNNEL_MESSAGE};
-use crate::transport::Io;
+use crate::transport::{Io, poll_write_some};
 
 /// Who waits for the wire: a reader writes too, because it answers pings, and a stream remembers one task only.
 #[derive(Debug, Default)]
@@ -128,7 +128,7 @@ impl Tunnel {
     fn poll_write_out(&mut self) -> Poll<io::Result<()>> {
         let cx = &mut Context::from_waker(&self.write_waker);
         while !self.machine.outbox().is_empty() {
-            let n = ready!(poll_write_buf(Pin::new(&mut self.io), cx, self.machine.outbox()))?;
+            let n = ready!(poll_write_some(&mut self.io, cx, self.machine.outbox()))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

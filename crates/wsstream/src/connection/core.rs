@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::BytesMut;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 use tracing::{debug, warn};
 use wsstream_proto::channel::ChannelId;
 use wsstream_proto::connection::{Connection as Machine, Dropped, Event};
@@ -28,7 +28,7 @@ use super::end::{End, Loss};
 use super::inbox::Inbox;
 use super::wakers::Wakers;
 use crate::limits::{Grant, Limits};
-use crate::transport::{Io, UnsentProbe};
+use crate::transport::{Io, UnsentProbe, poll_write_some};
 
 /// How much is read from the wire at once. Measured: 32 KiB reads are the best compromise on both sides.
 pub(crate) const READ_SIZE: usize = 32 << 10;
@@ -446,7 +446,7 @@ impl Core {
     fn poll_transmit(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let Some(io) = self.io.as_mut() else { return Poll::Ready(Ok(())) };
         while !self.machine.outbox().is_empty() {
-            let n = ready!(poll_write_buf(Pin::new(io), cx, self.machine.outbox()))?;
+            let n = ready!(poll_write_some(io, cx, self.machine.outbox()))?;
             if n == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
