@@ -162,15 +162,7 @@ impl Session {
                 (until_closed(&connection, &outputs, driver, hang_up).await, said)
             }
         };
-        let mut stats = counts.stats();
-        for (channel, watch) in [(1, &outputs[0]), (2, &outputs[1])] {
-            // What has arrived can still be read.
-            if let (Some(received), Some(count)) =
-                (watch.as_ref().and_then(Watch::received), stats.received.get_mut(channel))
-            {
-                *count = received;
-            }
-        }
+        let stats = arrived(&counts, &outputs);
         // A reader that was dropped wanted no more; one that found its stream cut has said so.
         let ended = outputs.iter().flatten().all(|output| output.ended() != Some(false));
         let whole = said != Said::Cut && ended && !counts.is_cut();
@@ -184,6 +176,17 @@ impl Session {
         let judged = Outcome::judge_spdy(&raw, json, whole, &end, &stats);
         if judged == Outcome::Ended && !well { Outcome::unsaid(&end, &stats) } else { judged }
     }
+}
+
+/// What has arrived, read or not: it can still be read.
+fn arrived(counts: &Counts, outputs: &[Option<Watch>; 2]) -> Stats {
+    // In this order: a reader that is dropped between the two looks has counted all that it had read.
+    let waiting = outputs.each_ref().map(|watch| watch.as_ref().and_then(Watch::received));
+    let mut stats = counts.stats();
+    for (received, count) in waiting.into_iter().zip(stats.received.iter_mut().skip(1)) {
+        *count = received.unwrap_or(*count);
+    }
+    stats
 }
 
 /// How the error stream ended.
