@@ -15,12 +15,21 @@ use std::fmt;
 pub struct Identity {
     /// The name that log lines carry. Never a credential.
     pub user: String,
+    /// The groups that the caller belongs to, for authorisation; in the order in which the source of the identity has them.
+    pub groups: Vec<String>,
 }
 
 impl Identity {
-    /// A caller of this name.
+    /// A caller of this name, without groups.
     pub fn new(user: impl Into<String>) -> Self {
-        Self { user: user.into() }
+        Self { user: user.into(), groups: Vec::new() }
+    }
+
+    /// The same caller with exactly these groups.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.groups = groups.into_iter().map(Into::into).collect();
+        self
     }
 }
 
