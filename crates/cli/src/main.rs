@@ -33,7 +33,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    // Started by `serve`, for the process that keeps its commands: before anything that costs time or memory, and before threads.
+    // Started by `serve`, for the process that keeps its commands: before anything that costs time or memory, and before
+    // there are threads.
     if serve::is_keeper() {
         return wsstream_server::target::Keeper::run();
     }

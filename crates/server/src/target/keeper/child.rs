@@ -44,8 +44,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// How often to look whether all is over before the whole table of processes is read.
 const QUICK_ROUNDS: u32 = 5;
 
-/// Keeps one command; standard input is the socket to the server.
-pub(super) fn keep() -> io::Result<()> {
+/// Keeps one command; standard input is the socket to the server. `alone`: whether this process has one thread.
+pub(super) fn keep(alone: bool) -> io::Result<()> {
     // In lists of processes; not found by those who mean the server when they type its name.
     rustix::thread::set_name(c"ws-keeper").ok();
     let me = getpid();
@@ -63,7 +63,7 @@ pub(super) fn keep() -> io::Result<()> {
     // Nothing is kept busy by our being here.
     std::env::set_current_dir("/").ok();
     // After the start: a command must not begin with a signal blocked.
-    let children = Children::watch()?;
+    let children = Children::watch(alone)?;
     let mut family = Family { me, leader, exited: false };
     loop {
         family.look();

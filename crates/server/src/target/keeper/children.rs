@@ -28,12 +28,12 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Children that have ended before are not told of.
-    pub(super) fn watch() -> io::Result<Self> {
+    /// Children that have ended before are not told of. `alone`: whether this process [has one thread](is_alone).
+    pub(super) fn watch(alone: bool) -> io::Result<Self> {
         let signals = SigSet::from(Signal::SIGCHLD);
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { signals, look: if is_alone() { None } else { Some(LOOK) } })
+        Ok(Self { signals, look: if alone { None } else { Some(LOOK) } })
     }
 
     /// Waits until there is something to read, or a child may have ended: which of them.

@@ -110,9 +110,7 @@ pub(crate) async fn start(
     order: &Order,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(Kept, Vec<OwnedFd>), SpawnError> {
-    let fail = |error: &dyn fmt::Display| {
-        SpawnError::new(format!("cannot start the process that keeps the command: {error}"))
-    };
+    let fail = |error: &dyn fmt::Display| SpawnError::new(wire::not_started(error));
     let sockets = || -> io::Result<_> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -65,6 +66,11 @@ pub(super) fn send(socket: impl AsFd, data: &[u8], descriptors: &[BorrowedFd<'_>
         return Err(io::Error::other("too many descriptors for one message"));
     }
     Ok(sendmsg(socket, &[IoSlice::new(data)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// What a client is told of a keeper that was not started, by whichever side has found that out.
+pub(super) fn not_started(error: impl fmt::Display) -> String {
+    format!("cannot start the process that keeps the command: {error}")
 }
 
 /// Sends all of `data` over a socket that does not block. Not cancel-safe: what was sent is sent.

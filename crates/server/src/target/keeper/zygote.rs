@@ -48,18 +48,19 @@ fn begin() -> io::Result<()> {
             read => break read?.0,
         }
     };
+    let alone = is_alone();
     match (read, first) {
         (0, _) => Ok(()),
-        (_, [SESSION]) => attend(),
-        _ => child::keep(),
+        (_, [SESSION]) => attend(alone),
+        _ => child::keep(alone),
     }
 }
 
-/// Starts a keeper for each socket that comes, until the server is gone. Keepers see that by themselves.
-fn attend() -> io::Result<()> {
+/// Starts a keeper for each socket that comes, until the server is gone. Keepers see that by themselves. Only a process that
+/// is `alone` in itself forks.
+fn attend(alone: bool) -> io::Result<()> {
     rustix::thread::set_name(c"ws-zygote").ok();
-    let forks = is_alone();
-    let children = Children::watch()?;
+    let children = Children::watch(alone)?;
     loop {
         let (asked, ended) = children.or_readable(stdin())?;
         if ended {
@@ -76,14 +77,14 @@ fn attend() -> io::Result<()> {
         };
         // Without one: this process has no descriptor left, and whoever waits at the other end is told by its end.
         let Some(socket) = sockets.pop() else { continue };
-        if !forks {
+        if !alone {
             execute(socket);
         } else if let Some(socket) = divide(socket) {
             drop(children);
             // In place of the zygote's own: no keeper may hold that open.
             dup2_stdin(&socket)?;
             drop(socket);
-            return child::keep();
+            return child::keep(alone);
         }
     }
 }
@@ -114,7 +115,7 @@ fn execute(socket: OwnedFd) {
 }
 
 fn refuse(socket: &OwnedFd, error: &io::Error) {
-    let text = format!("cannot start the process that keeps the command: {error}");
+    let text = wire::not_started(error);
     // A server that has gone needs no answer.
     child::tell_by(socket.as_fd(), &News::Failed { text }, &[]).ok();
 }
