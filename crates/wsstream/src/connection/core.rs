@@ -474,6 +474,12 @@ impl Core {
         self.hold_both();
     }
 
+    /// What has come of a message will never be whole; what it held is others' now.
+    fn discard_unfinished(&mut self) {
+        self.machine.discard_unfinished();
+        self.hold();
+    }
+
     fn wake_readers(&mut self) {
         for inbox in &mut self.inboxes {
             wake(&mut inbox.waker);

@@ -61,9 +61,7 @@ impl Core {
     pub(super) fn give_up(&mut self, loss: Loss) {
         self.deaf = true;
         self.input = BytesMut::new();
-        // It will never be whole; what it held is others' now.
-        self.machine.discard_unfinished();
-        self.hold();
+        self.discard_unfinished();
         // A server that has closed throws away what comes, so it loses nothing; a client may.
         if self.closing.is_none() || !self.is_server {
             self.closing = Some(End::Lost(loss));
@@ -103,8 +101,7 @@ impl Core {
             self.input = BytesMut::new();
             self.machine.outbox().clear();
             self.blocked = false;
-            self.machine.discard_unfinished();
-            self.hold();
+            self.discard_unfinished();
             self.wake_all();
         }
     }
