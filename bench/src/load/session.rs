@@ -1,6 +1,6 @@
 //! One session of the load: opened, drained or fed, ended as a good client ends it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::Shutdown;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,6 +42,25 @@ pub struct End {
     pub messages: u64,
 }
 
+/// Reads the answer to an upgrade, and gives back what has come behind it.
+///
+/// # Errors
+///
+/// It is none that switches protocols.
+pub fn switched(from: &mut impl Read, name: &str) -> Result<Vec<u8>> {
+    let (mut head, mut part) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        let read = from.read(&mut part)?;
+        ensure!(read > 0, "{name} closed the connection: {}", String::from_utf8_lossy(&head));
+        head.extend_from_slice(&part[..read]);
+        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    ensure!(head.starts_with(b"HTTP/1.1 101"), "{name} refused: {}", String::from_utf8_lossy(&head));
+    Ok(head.split_off(end))
+}
+
 impl Session {
     /// Connects and asks.
     ///
@@ -56,24 +75,8 @@ impl Session {
             let verb = if ask.tty { "tty" } else { verb };
             stream.write_all(format!("{verb} {}\n", ask.command.join(" ")).as_bytes())?;
         } else {
-            let mut head = Vec::new();
             stream.write_all(request(peer, ask).as_bytes())?;
-            let mut part = [0; 4096];
-            let end = loop {
-                let read = stream.read(&mut part)?;
-                ensure!(read > 0, "{} closed the connection: {}", peer.name, String::from_utf8_lossy(&head));
-                head.extend_from_slice(&part[..read]);
-                if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-                    break end + 4;
-                }
-            };
-            ensure!(
-                head.starts_with(b"HTTP/1.1 101"),
-                "{} refused: {}",
-                peer.name,
-                String::from_utf8_lossy(&head)
-            );
-            frames.push(&head[end..]);
+            frames.push(&switched(&mut stream, peer.name)?);
         }
         Ok(Self { stream, wire: peer.wire, frames, buffer: vec![0; 256 << 10] })
     }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::BytesMut;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
@@ -55,14 +55,7 @@ fn start(command: &[&str], stdin: bool) -> Result<Child> {
 async fn stdout(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
     let mut child = start(command, false)?;
     let mut pipe = child.stdout.take().context("no pipe")?;
-    let mut buffer = BytesMut::with_capacity(READ);
-    loop {
-        buffer.clear();
-        if pipe.read_buf(&mut buffer).await? == 0 {
-            break;
-        }
-        socket.write_all(&buffer).await?;
-    }
+    pump(&mut pipe, socket).await?;
     child.wait().await?;
     Ok(())
 }
@@ -72,14 +65,7 @@ async fn stdin(socket: &mut TcpStream, behind: &[u8], command: &[&str]) -> Resul
     let mut pipe = child.stdin.take().context("no pipe")?;
     let feed = async {
         pipe.write_all(behind).await?;
-        let mut buffer = BytesMut::with_capacity(READ);
-        loop {
-            buffer.clear();
-            if socket.read_buf(&mut buffer).await? == 0 {
-                return anyhow::Ok(());
-            }
-            pipe.write_all(&buffer).await?;
-        }
+        pump(socket, &mut pipe).await
     };
     tokio::select! {
         ended = child.wait() => { ended?; }
@@ -108,19 +94,25 @@ async fn forward(socket: &mut TcpStream, behind: &[u8], port: u16) -> Result<()>
     target.write_all(behind).await?;
     let (mut from_client, mut to_client) = socket.split();
     let (mut from_target, mut to_target) = target.split();
-    tokio::try_join!(pump(&mut from_client, &mut to_target), pump(&mut from_target, &mut to_client),)?;
+    let up = async {
+        pump(&mut from_client, &mut to_target).await?;
+        anyhow::Ok(to_target.shutdown().await?)
+    };
+    let down = async {
+        pump(&mut from_target, &mut to_client).await?;
+        anyhow::Ok(to_client.shutdown().await?)
+    };
+    tokio::try_join!(up, down)?;
     Ok(())
 }
 
-async fn pump(
-    from: &mut (impl tokio::io::AsyncRead + Unpin),
-    to: &mut (impl tokio::io::AsyncWrite + Unpin),
-) -> Result<()> {
+/// Everything from one to the other.
+async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
     let mut buffer = BytesMut::with_capacity(READ);
     loop {
         buffer.clear();
         if from.read_buf(&mut buffer).await? == 0 {
-            return Ok(to.shutdown().await?);
+            return Ok(());
         }
         to.write_all(&buffer).await?;
     }

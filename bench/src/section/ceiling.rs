@@ -1,17 +1,17 @@
 //! What a server holds when all of its clients send at once and read nothing: its ceiling is what the limits say, whatever
 //! the clients do.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use wsstream::bytes::Buf as _;
 use wsstream::limits::{OWN_SHARE, SHARED_BUFFER};
 use wsstream::proto::spdy::{Headers, Limits, Session};
 
 use super::Context;
-use crate::load::frames::input;
+use crate::load::{frames::input, session::switched};
 use crate::peer::{raise_descriptors, small_buffers};
 use crate::process::Peer;
 use crate::report::{Findings, Table, number};
@@ -108,14 +108,8 @@ fn open(peer: &Peer, wire: &Wire, command: &str) -> Result<TcpStream> {
     let path = "/api/v1/namespaces/default/pods/host/exec";
     write!(socket, "GET {path}?command={command}&stdin=true&stdout=true HTTP/1.1\r\nHost: localhost\r\n")?;
     write!(socket, "Connection: Upgrade\r\n{}\r\n", wire.upgrade)?;
-    let mut head = Vec::new();
-    let mut byte = [0];
-    // Byte by byte: what stands behind the head is never read.
-    while !head.ends_with(b"\r\n\r\n") {
-        ensure!(socket.read(&mut byte)? == 1, "no answer");
-        head.push(byte[0]);
-    }
-    ensure!(head.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(&head));
+    // What stands behind it is of no interest, nor is what comes then: nothing is read.
+    switched(&mut socket, peer.name)?;
     socket.write_all(&wire.opening)?;
     Ok(socket)
 }
