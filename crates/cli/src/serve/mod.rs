@@ -2,6 +2,8 @@
 
 mod banner;
 mod forward;
+#[cfg(test)]
+mod parity;
 mod place;
 mod pods;
 mod policy;
@@ -177,7 +179,8 @@ impl ServeArgs {
             .into_iter()
             .flat_map(|(flags, connected)| flags.into_iter().map(move |flag| (flag, connected)));
         let named = pods::from_flags(&self.namespace, self.pod, runs).map_err(Failure::usage)?;
-        for pod in named {
+        for mut pod in named {
+            config.give_ports(&mut pod);
             let taken = |other: &PodSpec| other.name == pod.name && other.namespace == pod.namespace;
             if config.pods.iter().any(taken) {
                 return Err(Failure::usage(format!("the configuration file has a pod {} already", pod.name))
@@ -186,7 +189,7 @@ impl ServeArgs {
             config.pods.push(pod);
         }
         if config.pods.is_empty() {
-            let mut host = PodSpec::host("host");
+            let mut host = config.host_pod();
             host.namespace.clone_from(&self.namespace);
             config.pods.push(host);
         }

@@ -97,7 +97,8 @@ impl PolicyArgs {
         set(self.idle_timeout.map(|clock| clock.0), &mut limits.idle);
         set(self.max_connections, &mut limits.connections);
         set(self.shared_buffer, &mut limits.shared_buffer);
-        session.command.keeper = (!self.no_keeper).then(|| Keeper::this_program([KEEPER]));
+        config.no_keeper |= self.no_keeper;
+        session.command.keeper = (!config.no_keeper).then(|| Keeper::this_program([KEEPER]));
     }
 }
 
@@ -141,6 +142,7 @@ mod tests {
         expected.limits.dead_peer = Some(Duration::from_secs(120));
         expected.limits.idle = Some(hour);
         (expected.limits.connections, expected.limits.shared_buffer) = (9, 2 << 20);
+        expected.no_keeper = true;
         assert_eq!(config, expected);
         let config = applied(&["--shutdown-grace", "5s"]).unwrap();
         assert_eq!(config.limits.drain, Duration::from_secs(5));

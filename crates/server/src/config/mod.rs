@@ -41,6 +41,11 @@ pub struct Config {
     pub session: SessionOptions,
     /// What clients of port-forward are told of a connection that failed.
     pub forward_errors: Errors,
+    /// What port-forward reaches in pods that do not say it themselves. The file's pods have it already.
+    pub forward_ports: Option<ForwardPorts>,
+    /// Commands are started without a keeper. For who assigns [`SessionOptions::command`]'s keeper, which only a program
+    /// that can be one may.
+    pub no_keeper: bool,
 }
 
 impl Config {
@@ -56,9 +61,32 @@ impl Config {
         file::parse(text, path)
     }
 
+    /// The keys that the file's table `[server]` may have.
+    pub fn server_keys() -> &'static [&'static str] {
+        file::server_keys()
+    }
+
+    /// The pod that is served when none is declared.
+    pub fn host_pod(&self) -> PodSpec {
+        let mut host = PodSpec::host("host");
+        self.give_ports(&mut host);
+        host
+    }
+
+    /// Gives a pod that is declared elsewhere what [`forward_ports`](Self::forward_ports) says.
+    pub fn give_ports(&self, pod: &mut PodSpec) {
+        if let Some(ports) = &self.forward_ports {
+            pod.forward.ports.clone_from(ports);
+        }
+    }
+
     /// Checks the whole, starts the supervised commands and yields what [`Server::bind`](crate::Server::bind) takes.
     /// Call it inside a tokio runtime.
-    pub fn into_options(self) -> Result<ServerOptions, ConfigError> {
+    pub fn into_options(mut self) -> Result<ServerOptions, ConfigError> {
+        if self.pods.is_empty() {
+            self.pods.push(self.host_pod());
+        }
+        let specs = std::mem::take(&mut self.pods);
         let tls = match (self.tls_cert, self.tls_key, self.insecure_http) {
             (None, None, false) => TlsSource::Generated,
             (None, None, true) => TlsSource::Insecure,
@@ -66,7 +94,6 @@ impl Config {
             (Some(_), Some(_), true) => return Err(ConfigError::InsecureWithCertificate),
             (Some(_), None, _) | (None, Some(_), _) => return Err(ConfigError::HalfCertificate),
         };
-        let specs = if self.pods.is_empty() { vec![PodSpec::host("host")] } else { self.pods };
         // All are checked before the first command is started.
         specs.iter().try_for_each(PodSpec::check)?;
         spec::check_unique(&specs)?;

@@ -1,0 +1,43 @@
+//! Who reaches the server, and how: addresses, certificate, tokens.
+
+use super::{server::RawServer, source::Source};
+use crate::config::{Config, ConfigError};
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an address such as \"127.0.0.1:7443\", or a list of them")]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
+    if let Some(listen) = raw.listen.take() {
+        let span = listen.span();
+        let typed = match listen.into_inner() {
+            OneOrMany::One(address) => vec![address],
+            OneOrMany::Many(addresses) => addresses,
+        };
+        for text in typed {
+            config.listen.push(text.parse::<SocketAddr>().map_err(|_| {
+                source.error(
+                    span.clone(),
+                    format!("listen: {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7443 or [::1]:7443"),
+                )
+            })?);
+        }
+    }
+    if let (Some(half), None) | (None, Some(half)) = (&raw.tls_cert, &raw.tls_key) {
+        return Err(source.error(half.span(), ConfigError::HalfCertificate.to_string()));
+    }
+    if let (Some(cert), true) = (&raw.tls_cert, raw.insecure_http) {
+        return Err(source.error(cert.span(), ConfigError::InsecureWithCertificate.to_string()));
+    }
+    config.insecure_http = raw.insecure_http;
+    config.tls_cert = raw.tls_cert.take().map(|path| source.resolve(path.into_inner()));
+    config.tls_key = raw.tls_key.take().map(|path| source.resolve(path.into_inner()));
+    config.token_file = raw.token_file.take().map(|path| source.resolve(path));
+    config.kubeconfig = raw.kubeconfig.take().map(|path| source.resolve(path));
+    Ok(())
+}

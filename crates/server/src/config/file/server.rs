@@ -1,0 +1,40 @@
+//! `[server]`: one key for each flag of `wsstream serve`, of the same name with `_` for `-`. What a key means stands in the
+//! file of its room beside this one.
+
+use super::{
+    access::OneOrMany,
+    sessions::{RawBackground, RawErrors},
+};
+use serde::Deserialize;
+use std::{num::NonZeroUsize, path::PathBuf};
+use toml::Spanned;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    // access
+    pub(super) listen: Option<Spanned<OneOrMany>>,
+    pub(super) tls_cert: Option<Spanned<PathBuf>>,
+    pub(super) tls_key: Option<Spanned<PathBuf>>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+    // sessions
+    pub(super) on_disconnect: Option<Spanned<String>>,
+    pub(super) background: Option<RawBackground>,
+    pub(super) finish_grace: Option<Spanned<String>>,
+    pub(super) kill_grace: Option<Spanned<String>>,
+    pub(super) output_grace: Option<Spanned<String>>,
+    pub(super) shutdown_grace: Option<Spanned<String>>,
+    pub(super) ping_interval: Option<Spanned<String>>,
+    pub(super) dead_peer_timeout: Option<Spanned<String>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) forward_ports: Option<Spanned<String>>,
+    pub(super) port_forward_errors: Option<RawErrors>,
+    #[serde(default)]
+    pub(super) no_keeper: bool,
+    // limits
+    pub(super) max_connections: Option<NonZeroUsize>,
+    pub(super) shared_buffer: Option<Spanned<String>>,
+}
