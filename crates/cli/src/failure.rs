@@ -58,6 +58,11 @@ impl Failure {
         self
     }
 
+    /// The same as a fault of what was typed, flags and file alike.
+    pub(crate) fn into_usage(self) -> Self {
+        Self { exit: Exit::Usage, ..self }
+    }
+
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -44,6 +44,7 @@ mod kubelet;
 pub mod limits;
 mod net;
 pub mod pod;
+mod readiness;
 pub mod serve;
 pub mod size;
 pub mod target;
@@ -53,6 +54,7 @@ pub use api::Api;
 pub use config::{Config, ConfigError, ContainerSpec, Kind, PodSpec};
 pub use limits::Limits;
 pub use pod::{Container, Pod, PodError, Pods};
+pub use readiness::{Check, Readiness};
 pub use serve::{Bound, ServeError, Server, ServerOptions, TlsSource, TokenSource};
 
 /// Compiles the example of the README.

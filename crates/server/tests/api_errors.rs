@@ -321,3 +321,33 @@ async fn port_forward_says_what_is_wrong_whatever_the_wire() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+/// As Kubernetes' API server answers, a failing check being 503 and not its 500: what balancers and kubelets count is that
+/// it is no success, and 503 says of itself that the server is not broken.
+#[tokio::test]
+async fn readiness_lists_its_checks_and_fails_with_a_status() {
+    let server = server().await;
+    let get = |path: &'static str| {
+        let request = http::Request::builder().method("GET").uri(path).header("host", "x");
+        let server = &server;
+        async move { server.answer(request).await }
+    };
+    assert_eq!(get("/readyz?verbose").await.text(), "[+]ping ok\n[+]shutdown ok\nreadyz check passed\n");
+    assert_eq!(get("/livez?verbose").await.text(), "[+]ping ok\nlivez check passed\n");
+    let check = server.api.readiness().check("audit");
+    assert_eq!(get("/readyz").await.text(), "ok");
+    check.set(false);
+    let message = get("/readyz").await.failure(503, "ServiceUnavailable");
+    assert_eq!(message, "readyz check failed: audit");
+    let verbose = get("/readyz?verbose").await;
+    assert_eq!(verbose.status, 503);
+    assert_eq!(
+        verbose.text(),
+        "[+]ping ok\n[+]shutdown ok\n[-]audit failed: reason withheld\nreadyz check failed\n"
+    );
+    for path in ["/livez", "/healthz"] {
+        assert_eq!(get(path).await.status, 200, "a server that is not ready lives");
+    }
+    check.set(true);
+    assert_eq!(get("/readyz").await.status, 200);
+}

@@ -1,6 +1,7 @@
 //! `wsstream serve`: make this machine reachable by kubectl.
 
 mod banner;
+mod check;
 mod forward;
 #[cfg(test)]
 mod parity;
@@ -53,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// Read the configuration from a TOML file; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Look at the flags, the file and what they name, say what is wrong, and start nothing: exit code 0 or 2
+    #[arg(long)]
+    check_config: bool,
     /// The certificate chain to serve with (PEM) [default: one generated at each start]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -101,6 +105,9 @@ struct Plan {
 
 /// Runs the verb until it is told to stop.
 pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+    if args.check_config {
+        return check::run(args);
+    }
     // First of all: what is written below is taken back also when we are told to stop half-way.
     let mut interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
     let Plan { config, place } = args.plan()?;

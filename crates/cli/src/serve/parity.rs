@@ -9,6 +9,7 @@ use wsstream_server::Config;
 /// Flags that are no keys of `[server]`, and why.
 const ONLY_FLAGS: &[(&str, &str)] = &[
     ("config", "names the file"),
+    ("check-config", "is a question and no setting"),
     ("pod", "pods are tables, [[pod]]"),
     ("run", "pods are tables, [[pod]]"),
     ("run-stdin", "pods are tables, [[pod]]"),

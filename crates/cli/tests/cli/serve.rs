@@ -284,3 +284,55 @@ async fn nohup_is_respected() {
     let output = run(&mut client(&kubeconfig, &["exec", "host", "--", "echo", "still here"])).await;
     assert_eq!(stdout(&output), "still here\n", "{}", stderr(&output));
 }
+
+#[tokio::test]
+async fn a_configuration_is_checked_without_starting_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wsstream.toml");
+    let started = directory.path().join("started");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = wsstream();
+        // No home: nothing may need to be written.
+        command.args(["serve", "--check-config", "--config"]).arg(&file).env("HOME", directory.path());
+        command
+    };
+    let pod = format!(
+        "[[pod]]\nname = \"web\"\n[[pod.container]]\nkind = \"process\"\ncommand = [\"touch\", {:?}]\n",
+        started.display().to_string()
+    );
+    let right = format!("[server]\nlisten = \"127.0.0.1:1\"\n{pod}");
+    let output = run(&mut check(&right)).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.starts_with("ok\n") && text.contains("127.0.0.1:1") && text.contains("default/web"),
+        "{text}"
+    );
+    assert_eq!(stderr(&output), "");
+
+    let wrong = format!("[server]\n\ntls_cert = \"c\"\ntls_key = \"k\"\ntoken_file = \"t\"\n{pod}");
+    let output = run(&mut check(&wrong)).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()));
+    let text = stderr(&output);
+    let at = |line: usize, rest: &str| format!("wsstream: {}:{line}: {rest}", file.display());
+    assert!(text.contains(&at(3, "tls_cert: ")), "{text}");
+    assert!(text.contains(&at(5, "token_file: token file ")), "{text}");
+    assert!(text.ends_with("wsstream: the configuration has 2 faults; nothing was started\n"), "{text}");
+
+    let output = run(check(&right).args(["--token-file", "/nonexistent"])).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).starts_with("wsstream: --token-file: token file /nonexistent: "),
+        "{}",
+        stderr(&output)
+    );
+
+    let output = run(&mut check("[server]\nlisten = 1\n")).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with(&at(2, "expected an address")), "{}", stderr(&output));
+    assert!(!started.exists());
+    let left: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["wsstream.toml"]);
+}

@@ -2,7 +2,7 @@
 //!
 //! Nothing here depends on the state of the server; kubectl keeps these answers for six hours.
 
-use super::answer::{self, json as answer_json};
+use super::answer::json as answer_json;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -10,11 +10,6 @@ use serde_json::{Value, json};
 /// SDK even runs another binary), so it is pinned to the version whose surface we offer, with our own name as build
 /// metadata.
 const GIT_VERSION: &str = "v1.33.0+wsstream";
-
-/// Health is open: a load balancer has no token, and the answer says nothing but that a process is there.
-pub(crate) async fn health() -> Response {
-    answer::text("ok")
-}
 
 pub(crate) async fn version() -> Response {
     answer_json(&json!({

@@ -7,6 +7,7 @@ mod accept;
 pub(crate) mod answer;
 mod discovery;
 pub(crate) mod exec;
+mod health;
 pub(crate) mod log;
 mod object;
 pub(crate) mod pods;
@@ -20,7 +21,7 @@ mod watch;
 
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, auth::Authenticator, kubelet, pod::Ports};
+use crate::{Limits, Pods, Readiness, auth::Authenticator, kubelet, pod::Ports};
 use answer::Refusal;
 use axum::{
     Router,
@@ -44,6 +45,7 @@ struct Shared {
     pods: Pods,
     authenticator: Box<dyn Authenticator>,
     sessions: Sessions,
+    readiness: Readiness,
     /// One for all sessions, because of the memory budgets in it.
     options: Options,
     /// The same for port-forward.
@@ -80,7 +82,14 @@ impl Api {
         forward.spdy.shared = shared;
         forward.timeouts = options.timeouts.clone();
         let sessions = Sessions::new(limits);
-        let shared = Shared { pods, authenticator: Box::new(authenticator), sessions, options, forward };
+        let shared = Shared {
+            pods,
+            authenticator: Box::new(authenticator),
+            sessions,
+            readiness: Readiness::default(),
+            options,
+            forward,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -92,6 +101,11 @@ impl Api {
     /// The tasks of the running sessions: to wait for them at shutdown.
     pub fn sessions(&self) -> &Sessions {
         &self.shared.sessions
+    }
+
+    /// What decides, beside a shutdown, whether `/readyz` says that new work may be sent here.
+    pub fn readiness(&self) -> &Readiness {
+        &self.shared.readiness
     }
 
     /// What is left of [`Limits::shared_buffer`], for a gauge. At 0 sessions go on, each at the speed of its slowest reader.
@@ -115,9 +129,10 @@ impl Api {
     /// Serve them over HTTP/1.1 with upgrades, as `axum::serve` and [`Server`](crate::Server) do.
     pub fn router(&self) -> Router {
         let health = Router::new()
-            .route("/healthz", get(discovery::health))
-            .route("/livez", get(discovery::health))
-            .route("/readyz", get(discovery::health));
+            .route("/healthz", get(health::live))
+            .route("/livez", get(health::live))
+            .route("/readyz", get(health::ready))
+            .with_state(self.clone());
         let guarded = Router::new()
             .route("/version", get(discovery::version))
             .route("/api", get(discovery::api))

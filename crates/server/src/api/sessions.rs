@@ -96,6 +96,11 @@ impl Sessions {
         self.cut.cancel();
     }
 
+    /// Whether new sessions are refused.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
     pub(crate) fn closing(&self) -> CancellationToken {
         self.closing.clone()
     }

@@ -1,10 +1,12 @@
 //! What to serve, as the program needs it. How it was typed (a file, flags) is another matter: `file` reads TOML into
 //! [`Config`], the command line assigns to its fields, and both end in [`Config::into_options`].
 
+mod check;
 mod file;
 mod forward;
 mod spec;
 
+pub use check::Fault;
 pub use forward::{ForwardPorts, ForwardSpec, parse_route};
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
 

@@ -202,6 +202,11 @@ fn order(
     }
 }
 
+/// What a service manager tells the server, and a command would take for itself: it could report the service as ready,
+/// stopping or alive, or look for sockets among descriptors that are something else.
+const SERVICE_MANAGER: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+
 /// The command without its streams.
 pub(super) fn prepare(argv: &[String], options: &CommandOptions) -> Result<Command, SpawnError> {
     let Some((program, arguments)) = argv.split_first().filter(|(program, _)| !program.is_empty()) else {
@@ -211,6 +216,9 @@ pub(super) fn prepare(argv: &[String], options: &CommandOptions) -> Result<Comma
     command.args(arguments);
     if options.clear_env {
         command.env_clear();
+    }
+    for name in SERVICE_MANAGER {
+        command.env_remove(name);
     }
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = &options.cwd {

@@ -1,0 +1,99 @@
+//! What can be wrong with a configuration beyond its own text: files that it names and that are not there, cannot be read, or
+//! hold something else. Nothing is started, listened on or written.
+
+use super::{Config, ConfigError};
+use crate::{auth::Token, tls::Certificate};
+use std::{collections::BTreeMap, fmt, path::Path};
+
+/// One thing that is wrong, and the setting that has to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// The key in `[server]`; the flag has the same name, with `-` for `_`.
+    pub key: &'static str,
+    /// What is wrong. Names the file it is in, and the line where there is one; no secret.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(key: &'static str, error: impl fmt::Display) -> Self {
+        Self { key, message: error.to_string() }
+    }
+}
+
+impl Config {
+    /// Looks at everything that the configuration names, and yields all that is wrong, in the order of the settings.
+    /// Reads files, and blocks while it does.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                let loaded = Certificate::load(cert, key);
+                faults.extend(loaded.err().map(|error| Fault::new("tls_cert", error)));
+            }
+            (None, None) => {}
+            (Some(_), None) => faults.push(Fault::new("tls_cert", ConfigError::HalfCertificate)),
+            (None, Some(_)) => faults.push(Fault::new("tls_key", ConfigError::HalfCertificate)),
+        }
+        if let Some(path) = &self.token_file {
+            faults.extend(Token::read_file(path).err().map(|error| Fault::new("token_file", error)));
+        }
+        faults
+    }
+
+    /// The lines, from 1, on which the keys of `[server]` stand in a file. Empty for a file that cannot be read: then
+    /// [`Config::load`] says what is wrong.
+    pub fn lines(path: &Path) -> BTreeMap<String, usize> {
+        std::fs::read_to_string(path).map(|text| lines_of(&text)).unwrap_or_default()
+    }
+}
+
+fn lines_of(text: &str) -> BTreeMap<String, usize> {
+    let Ok(file) = toml::de::DeTable::parse(text) else { return BTreeMap::new() };
+    let Some(server) = file.get_ref().get("server").and_then(|server| server.get_ref().as_table()) else {
+        return BTreeMap::new();
+    };
+    let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    server.keys().map(|key| (key.get_ref().to_string(), line(key.span().start))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::generate_simple_self_signed;
+
+    #[test]
+    fn every_key_has_its_line() {
+        let lines =
+            lines_of("# c\n[server]\nlisten = [\n \"a\",\n]\ntoken_file = \"x\"\n\n[[pod]]\nname = \"p\"\n");
+        assert_eq!(lines, [("listen".to_owned(), 3), ("token_file".to_owned(), 6)].into());
+        assert!(lines_of("server = 1").is_empty() && lines_of("[").is_empty());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let mut config = Config::default();
+        assert_eq!(config.faults(), []);
+        config.token_file = Some(file("tokens"));
+        (config.tls_cert, config.tls_key) = (Some(file("cert.pem")), Some(file("key.pem")));
+        let keys = |config: &Config| config.faults().iter().map(|fault| fault.key).collect::<Vec<_>>();
+        assert_eq!(keys(&config), ["tls_cert", "token_file"]);
+
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(file("tokens"), "one\ntwo words\n").unwrap();
+        let faults = config.faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].message.contains("tokens: line 2"), "{faults:?}");
+
+        let other = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(file("key.pem"), other.signing_key.serialize_pem()).unwrap();
+        std::fs::write(file("tokens"), "one\n").unwrap();
+        assert_eq!(keys(&config), ["tls_cert"], "a key of another certificate");
+        config.tls_key = None;
+        assert_eq!(keys(&config), ["tls_cert"]);
+    }
+}
