@@ -4,7 +4,9 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::BytesMut;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 

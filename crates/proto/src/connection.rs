@@ -256,7 +256,10 @@ impl Connection {
     fn next_event(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
         while let Some(frame) = self.decoder.decode(input)? {
             let event = match frame {
-                Frame::Data { last, payload, .. } => self.handle_piece(payload, last)?,
+                Frame::Data { last, payload, .. } => match self.handle_piece(payload, last)? {
+                    Some(Event::Data { channel, data }) if last => Some(self.gather(channel, data, input)),
+                    event => event,
+                },
                 Frame::Ping(payload) => {
                     self.control(Opcode::Pong, &payload);
                     Some(Event::Ping)
@@ -276,6 +279,18 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    /// What the end of a message and those behind it have for one channel, as far as they have come.
+    fn gather(&mut self, channel: ChannelId, mut data: BytesMut, input: &mut BytesMut) -> Event {
+        if self.encoding == Encoding::Binary {
+            let prefix = matches!(self.framing, Framing::Channels).then_some(channel.0);
+            self.decoder.gather(&mut data, input, prefix);
+            if self.decoder.is_inside_message() {
+                self.inbound = Inbound::Deliver { channel, any: true };
+            }
+        }
+        Event::Data { channel, data }
     }
 
     /// One piece of a data message.

@@ -158,7 +158,8 @@ impl Decoder {
                 if header.opcode.is_control() {
                     return control(input, &header);
                 }
-                self.begin(input, &header);
+                input.advance(header.size);
+                self.begin(&header);
             }
             match self.piece(input) {
                 // An empty fragment in the middle of a message says nothing.
@@ -168,8 +169,7 @@ impl Decoder {
         }
     }
 
-    fn begin(&mut self, input: &mut BytesMut, header: &Header) {
-        input.advance(header.size);
+    fn begin(&mut self, header: &Header) {
         let first = header.opcode != Opcode::Continuation;
         if first {
             self.message = Some(header.opcode);
@@ -191,9 +191,16 @@ impl Decoder {
         if let Some(key) = open.key {
             apply_mask(&mut payload, key, open.phase);
         }
+        let first = std::mem::take(&mut open.first);
+        let last = self.claim(n);
+        Some(Frame::Data { opcode, first, last, payload })
+    }
+
+    /// `n` bytes of the open frame were taken. True: the message has ended with them.
+    fn claim(&mut self, n: usize) -> bool {
+        let Some(open) = self.open.as_mut() else { return false };
         open.phase = (open.phase + n) % 4;
         open.remaining -= n as u64;
-        let first = std::mem::take(&mut open.first);
         let ended = open.remaining == 0;
         let last = ended && open.fin;
         if ended {
@@ -202,7 +209,60 @@ impl Decoder {
         if last {
             self.message = None;
         }
-        Some(Frame::Data { opcode, first, last, payload })
+        last
+    }
+
+    /// Whether a message has begun and not ended.
+    #[must_use]
+    pub fn is_inside_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Appends to `data`, the payload that [`decode`](Self::decode) has just taken from `input`, those of the messages that
+    /// follow at once: a read of many small messages is one piece then, without a second buffer. With a `prefix` only of
+    /// messages that begin with this byte, which is left out.
+    ///
+    /// It stops before anything else (a control frame, an empty message, a fault), which `decode` then finds, and takes what
+    /// `input` has of the last message, which may not be all: see [`is_inside_message`](Self::is_inside_message).
+    pub fn gather(&mut self, data: &mut BytesMut, input: &mut BytesMut, prefix: Option<u8>) {
+        if self.follows(input, prefix).is_none() {
+            return;
+        }
+        let (mut end, mut at) = (data.len(), data.len());
+        // They are neighbours: nothing is copied here.
+        data.unsplit(std::mem::take(input));
+        while let Some((header, skip)) = data.get(at..).and_then(|rest| self.follows(rest, prefix)) {
+            let begin = at + header.size;
+            let taken = usize::try_from(header.len).unwrap_or(usize::MAX).min(data.len() - begin);
+            let (from, to) = (begin + skip, end + taken - skip);
+            data.copy_within(from..begin + taken, end);
+            if let (Some(key), Some(payload)) = (header.key, data.get_mut(end..to)) {
+                apply_mask(payload, key, skip);
+            }
+            (at, end) = (begin + taken, to);
+            self.begin(&header);
+            self.claim(taken);
+        }
+        *input = data.split_off(at);
+        data.truncate(end);
+    }
+
+    /// The next message, if it belongs to a run of messages that begin with `prefix`, and how much of it is prefix. At least
+    /// one byte of what comes behind is there.
+    fn follows(&self, input: &[u8], prefix: Option<u8>) -> Option<(Header, usize)> {
+        if self.message.is_some() {
+            return None;
+        }
+        let header = self.parse_header(input).ok().flatten()?;
+        let payload = input.get(header.size..)?;
+        let skip = usize::from(prefix.is_some());
+        let [mask, ..] = header.key.unwrap_or_default();
+        let belongs = matches!(header.opcode, Opcode::Text | Opcode::Binary)
+            && header.len > skip as u64
+            && payload.len() > skip
+            && prefix.is_none_or(|prefix| payload.first().is_some_and(|first| first ^ mask == prefix))
+            && self.check(&header).is_ok();
+        belongs.then_some((header, skip))
     }
 
     fn parse_header(&self, input: &[u8]) -> Result<Option<Header>, ProtocolError> {
