@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::logs::{self, LogsArgs};
 use crate::port_forward::{self, PortForwardArgs};
 use crate::serve::{self, ServeArgs};
+use crate::token::{self, TokenArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Make any Linux host reachable by stock kubectl, and run commands on any Kubernetes-style server.
@@ -62,6 +63,8 @@ pub(crate) enum Verb {
     Logs(LogsArgs),
     /// Lead local ports to ports of a pod
     PortForward(PortForwardArgs),
+    /// Make a token for a user of `serve --users`
+    Token(TokenArgs),
 }
 
 impl Verb {
@@ -81,6 +84,7 @@ impl Verb {
             Self::Attach(args) => attach::run(args).await,
             Self::Logs(args) => logs::run(args).await,
             Self::PortForward(args) => port_forward::run(args).await,
+            Self::Token(args) => token::run(&args),
         }
     }
 }

@@ -24,6 +24,7 @@ mod socket;
 mod status;
 mod stdin;
 mod terminal;
+mod token;
 mod words;
 
 use clap::Parser as _;

@@ -45,6 +45,7 @@ pub mod limits;
 mod net;
 pub mod pod;
 mod readiness;
+mod reload;
 pub mod serve;
 pub mod size;
 pub mod target;

@@ -6,7 +6,8 @@ mod http;
 use crate::{
     Limits, Pods,
     api::{Api, Drained},
-    auth::{BearerTokens, Token, TokenFileError},
+    auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
+    config::AccessOptions,
     kubeconfig::{Kubeconfig, KubeconfigError},
     tls::{self, Certificate, TlsError},
 };
@@ -40,6 +41,8 @@ pub struct ServerOptions {
     pub pods: Pods,
     /// Bounds.
     pub limits: Limits,
+    /// Who may connect, and as whom, beside the tokens.
+    pub access: AccessOptions,
 }
 
 impl ServerOptions {
@@ -52,6 +55,7 @@ impl ServerOptions {
             kubeconfig: None,
             pods,
             limits: Limits::default(),
+            access: AccessOptions::default(),
         }
     }
 }
@@ -81,6 +85,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// These, at least one. The first goes into the kubeconfig.
     Given(Vec<Token>),
+    /// None: users come from [`AccessOptions`]. The kubeconfig holds no credential then.
+    None,
 }
 
 /// Why the server did not start. `Display` is one line for a person and says what to do where we know.
@@ -95,8 +101,8 @@ pub enum ServeError {
         "refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS"
     )]
     InsecureBeyondLoopback(SocketAddr),
-    /// [`TokenSource::Given`] is empty.
-    #[error("no bearer token given")]
+    /// [`TokenSource::Given`] is empty, or there is neither a token nor anything else by which anybody could be let in.
+    #[error("no bearer token given, and no users: nobody could be let in")]
     NoToken,
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}{}", bind_hint(error))]
@@ -113,6 +119,9 @@ pub enum ServeError {
     /// The token file cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
+    /// The users file cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The kubeconfig cannot be written.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
@@ -137,7 +146,7 @@ impl Server {
     ///
     /// Dropping the future leaves nothing behind but, at most, the kubeconfig.
     pub async fn bind(options: ServerOptions) -> Result<Bound, ServeError> {
-        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits } = options;
+        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits, access } = options;
         if let (TlsSource::Insecure, Some(open)) =
             (&tls, listen.iter().find(|address| !address.ip().to_canonical().is_loopback()))
         {
@@ -146,9 +155,15 @@ impl Server {
         let tokens = match tokens {
             TokenSource::Generated => vec![Token::random()],
             TokenSource::File(path) => Token::read_file(&path)?,
+            TokenSource::Given(tokens) if tokens.is_empty() => return Err(ServeError::NoToken),
             TokenSource::Given(tokens) => tokens,
+            TokenSource::None => Vec::new(),
         };
-        let token = tokens.first().cloned().ok_or(ServeError::NoToken)?;
+        let token = tokens.first().cloned();
+        let users = access.users.as_deref().map(Users::read_file).transpose()?;
+        if token.is_none() && users.is_none() {
+            return Err(ServeError::NoToken);
+        }
         let certificate = match &tls {
             TlsSource::Generated => {
                 Some(Certificate::generate(&listen.iter().map(SocketAddr::ip).collect::<Vec<_>>())?)
@@ -173,12 +188,16 @@ impl Server {
                 server: &url,
                 tls_server_name: name.as_deref(),
                 certificate_authority_pem: certificate.as_ref().map(|c| c.trust_pem.as_str()),
-                token: Some(token.expose()),
+                token: token.as_ref().map(Token::expose),
                 namespace: &namespace_to_show(&pods),
             };
             contents.write(path)?;
         }
-        let api = Api::with_limits(pods, BearerTokens::new(tokens), &limits);
+        let mut chain = Chain::new().then(BearerTokens::new(tokens));
+        if let Some(users) = users {
+            chain = chain.then(users);
+        }
+        let api = Api::with_limits(pods, chain, &limits);
         Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
     }
 }
@@ -225,7 +244,7 @@ pub struct Bound {
     addresses: Vec<SocketAddr>,
     url: String,
     kubeconfig: Option<PathBuf>,
-    token: Token,
+    token: Option<Token>,
     certificate: Option<Certificate>,
     api: Api,
     limits: Limits,
@@ -252,9 +271,9 @@ impl Bound {
         self.kubeconfig.as_deref()
     }
 
-    /// The first token, as in the kubeconfig. Never log it.
-    pub fn token(&self) -> &str {
-        self.token.expose()
+    /// The first token, as in the kubeconfig; `None` where only users have theirs. Never log it.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_ref().map(Token::expose)
     }
 
     /// What a client must trust, in PEM; `None` for plain HTTP.

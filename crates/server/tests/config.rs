@@ -41,7 +41,7 @@ async fn a_file_becomes_a_server_that_runs_its_commands() {
     let options = Config::load(&root.join("config.toml")).unwrap().into_options().unwrap();
     assert_eq!(options.tls, TlsSource::Insecure);
     let bound = Server::bind(options).await.unwrap();
-    assert_eq!(bound.token(), "secret");
+    assert_eq!(bound.token(), Some("secret"));
     assert!(root.join("kubeconfig").is_file());
     let (address, (stop, stopped)) = (bound.local_addr(), oneshot::channel::<()>());
     let serving = tokio::spawn(bound.run(async {

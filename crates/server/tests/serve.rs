@@ -171,7 +171,7 @@ async fn the_kubeconfig_is_there_and_private_once_the_server_listens() {
     let text = std::fs::read_to_string(&path).unwrap();
     for part in [
         &format!("server: \"{}\"", bound.url()),
-        &format!("token: \"{}\"", bound.token()),
+        &format!("token: \"{}\"", bound.token().unwrap()),
         "namespace: \"prod\"",
     ] {
         assert!(text.contains(part), "{text}");

@@ -1,5 +1,6 @@
 //! `wsstream serve`: make this machine reachable by kubectl.
 
+mod access;
 mod banner;
 mod check;
 mod forward;
@@ -13,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::notice::print_line;
 use crate::signals::Interrupts;
+use access::AccessArgs;
 use banner::Banner;
 use clap::Args;
 use forward::ForwardArgs;
@@ -85,6 +87,8 @@ pub(crate) struct ServeArgs {
     /// The namespace of the pods named by flags [default: default]
     #[arg(short, long, value_name = "NAME", default_value = "default", hide_default_value = true)]
     namespace: String,
+    #[command(flatten)]
+    access: AccessArgs,
     #[command(flatten)]
     forward: ForwardArgs,
     #[command(flatten)]
@@ -172,6 +176,7 @@ impl ServeArgs {
         }
         config.token_file = self.token_file.or(config.token_file);
         self.policy.apply(&mut config);
+        self.access.apply(&mut config);
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {
             (config.tls_cert, config.tls_key) = (None, None);

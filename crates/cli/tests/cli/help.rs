@@ -5,7 +5,7 @@
 use crate::support::{run, stdout, wsstream};
 use std::path::Path;
 
-const VERBS: [&str; 6] = ["", "serve", "exec", "attach", "logs", "port-forward"];
+const VERBS: [&str; 7] = ["", "serve", "exec", "attach", "logs", "port-forward", "token"];
 
 async fn help(verb: &str) -> String {
     let mut command = wsstream();

@@ -21,7 +21,12 @@ mod watch;
 
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, Readiness, auth::Authenticator, kubelet, pod::Ports};
+use crate::{
+    Limits, Pods, Readiness,
+    auth::{self, Authenticator},
+    kubelet,
+    pod::Ports,
+};
 use answer::Refusal;
 use axum::{
     Router,
@@ -177,9 +182,13 @@ async fn method_not_allowed() -> Refusal {
 /// Runs before any routing decision that depends on what exists.
 async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    let outcome = api.shared.authenticator.authenticate(&head).await;
+    let outcome = match auth::normalise(&mut head) {
+        Ok(()) => api.shared.authenticator.authenticate(&head).await,
+        Err(denied) => Err(denied),
+    };
     match outcome {
         Ok(identity) => {
+            auth::forget(&mut head);
             head.extensions.insert(identity);
             next.run(Request::from_parts(head, body)).await
         }

@@ -1,12 +1,12 @@
 //! Bearer tokens. They are kept as SHA-256 digests and all of them are compared in constant time, so that neither a
 //! core dump nor the time of an answer tells one.
 
-use super::{Authenticator, Denied, Identity};
+use super::{Authenticator, Denied, Identity, presented};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
-use http::{header::AUTHORIZATION, request::Parts};
+use http::request::Parts;
 use rand::RngCore;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -36,6 +36,17 @@ impl Token {
     /// The secret itself, for a kubeconfig. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// What a users file holds of it: `sha256:` and the digest in hexadecimal.
+    pub fn hashed(&self) -> String {
+        use fmt::Write as _;
+        let mut text = String::from("sha256:");
+        for byte in digest(self.0.as_bytes()) {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 
     /// Reads a token file: one token per line; blank lines and lines that start with `#` are skipped. At least one is
@@ -83,7 +94,7 @@ enum TokenFileFault {
 /// Accepts requests that carry one of a set of tokens as `Authorization: Bearer <token>`.
 #[derive(Clone, Default)]
 pub struct BearerTokens {
-    known: Vec<(String, [u8; 32])>,
+    known: Vec<(String, Digest)>,
 }
 
 impl BearerTokens {
@@ -113,17 +124,8 @@ impl BearerTokens {
     }
 
     fn check(&self, head: &Parts) -> Result<Identity, Denied> {
-        let mut headers = head.headers.get_all(AUTHORIZATION).iter();
-        let header = headers.next().ok_or(Denied::Missing)?;
-        // Two headers may name two callers: a proxy in front may have checked the other one.
-        if headers.next().is_some() {
-            return Err(Denied::Malformed);
-        }
-        let (scheme, token) = split_scheme(header.as_bytes()).ok_or(Denied::Malformed)?;
-        if !scheme.eq_ignore_ascii_case(b"bearer") {
-            return Err(Denied::Malformed);
-        }
-        self.lookup(token.trim_ascii()).map(Identity::new).ok_or(Denied::Unknown)
+        let token = presented(head)?.ok_or(Denied::Missing)?;
+        self.lookup(&token).map(Identity::new).ok_or(Denied::Unknown)
     }
 }
 
@@ -139,18 +141,17 @@ impl Authenticator for BearerTokens {
     }
 }
 
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
+/// SHA-256 of a token.
+pub(super) type Digest = [u8; 32];
 
-fn split_scheme(header: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = header.iter().position(|b| *b == b' ')?;
-    Some((header.get(..at)?, header.get(at + 1..)?))
+pub(super) fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::AUTHORIZATION;
 
     fn head(values: &[&str]) -> Parts {
         let mut request = http::Request::builder().uri("/api");
@@ -179,7 +180,7 @@ mod tests {
             (&[][..], Denied::Missing),
             (&["Bearer"], Denied::Malformed),
             (&["Basic first"], Denied::Malformed),
-            (&["Bearer first", "Bearer first"], Denied::Malformed),
+            (&["Bearer first", "Bearer first"], Denied::Several),
             (&["Bearer "], Denied::Unknown),
             (&["Bearer firs"], Denied::Unknown),
             (&["Bearer firstt"], Denied::Unknown),

@@ -2,8 +2,15 @@
 //! named the caller; how it does so is the embedder's to choose.
 
 mod bearer;
+mod chain;
+mod credential;
+mod users;
 
 pub use bearer::{BearerTokens, Token, TokenFileError};
+pub use chain::{Chain, ConnectionIdentity};
+pub use users::{Users, UsersError};
+
+pub(crate) use credential::{forget, normalise, presented};
 
 use futures_util::future::BoxFuture;
 use http::request::Parts;
@@ -40,10 +47,16 @@ impl Identity {
 pub enum Denied {
     /// The request carries no credentials.
     Missing,
-    /// The `Authorization` header is not `Bearer <token>`, or there are several.
+    /// The `Authorization` header is not `Bearer <token>`.
     Malformed,
+    /// A token as a WebSocket subprotocol is not spelled as it should be, or stands alone.
+    Subprotocol,
+    /// Two credentials in one request: which of two callers is meant would be a guess.
+    Several,
     /// The token is none of ours.
     Unknown,
+    /// The token was one of ours; its time is over.
+    Expired,
 }
 
 impl fmt::Display for Denied {
@@ -51,7 +64,13 @@ impl fmt::Display for Denied {
         f.write_str(match self {
             Self::Missing => "Unauthorized: no bearer token was sent",
             Self::Malformed => "Unauthorized: the Authorization header is not `Bearer <token>`",
+            Self::Subprotocol => {
+                "Unauthorized: a token in Sec-WebSocket-Protocol is base64url.bearer.authorization.k8s.io. and the token in \
+                 base64url without padding, beside at least one other subprotocol"
+            }
+            Self::Several => "Unauthorized: the request carries more than one credential; send one",
             Self::Unknown => "Unauthorized: the bearer token is not one that this server accepts",
+            Self::Expired => "Unauthorized: the bearer token has expired",
         })
     }
 }
@@ -62,7 +81,8 @@ impl std::error::Error for Denied {}
 ///
 /// The future may be dropped at any time (the client went away); it must not hold a lock across an await.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Looks at the head of a request: method, URI and headers.
+    /// Looks at the head of a request: method, URI and headers. A token that came as a WebSocket subprotocol stands in
+    /// the `Authorization` header, as if it had been sent there; handlers see neither.
     fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>>;
 }
 

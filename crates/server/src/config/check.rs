@@ -2,7 +2,10 @@
 //! hold something else. Nothing is started, listened on or written.
 
 use super::{Config, ConfigError};
-use crate::{auth::Token, tls::Certificate};
+use crate::{
+    auth::{Token, Users},
+    tls::Certificate,
+};
 use std::{collections::BTreeMap, fmt, path::Path};
 
 /// One thing that is wrong, and the setting that has to be changed.
@@ -37,6 +40,9 @@ impl Config {
         }
         if let Some(path) = &self.token_file {
             faults.extend(Token::read_file(path).err().map(|error| Fault::new("token_file", error)));
+        }
+        if let Some(path) = &self.access.users {
+            faults.extend(Users::read_file(path).err().map(|error| Fault::new("users", error)));
         }
         faults
     }

@@ -1,11 +1,13 @@
 //! What to serve, as the program needs it. How it was typed (a file, flags) is another matter: `file` reads TOML into
 //! [`Config`], the command line assigns to its fields, and both end in [`Config::into_options`].
 
+mod access;
 mod check;
 mod file;
 mod forward;
 mod spec;
 
+pub use access::AccessOptions;
 pub use check::Fault;
 pub use forward::{ForwardPorts, ForwardSpec, parse_route};
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
@@ -48,6 +50,8 @@ pub struct Config {
     /// Commands are started without a keeper. For who assigns [`SessionOptions::command`]'s keeper, which only a program
     /// that can be one may.
     pub no_keeper: bool,
+    /// Who may connect, and as whom.
+    pub access: AccessOptions,
 }
 
 impl Config {
@@ -108,7 +112,10 @@ impl Config {
             options.listen = self.listen;
         }
         options.tls = tls;
-        options.tokens = self.token_file.map_or(TokenSource::Generated, TokenSource::File);
+        // A random token beside users who have theirs would be one that nobody asked for.
+        let none_given = if self.access.users.is_some() { TokenSource::None } else { TokenSource::Generated };
+        options.tokens = self.token_file.map_or(none_given, TokenSource::File);
+        options.access = self.access;
         options.kubeconfig = self.kubeconfig;
         options.limits = self.limits;
         Ok(options)

@@ -95,7 +95,7 @@ impl Running {
         Self {
             address: bound.local_addr(),
             url: bound.url().to_owned(),
-            token: bound.token().to_owned(),
+            token: bound.token().unwrap_or_default().to_owned(),
             certificate: bound.certificate_pem().map(str::to_owned),
             pods: bound.pods().clone(),
             api: bound.api().clone(),

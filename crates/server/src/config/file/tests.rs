@@ -21,6 +21,7 @@ fn a_whole_file() {
         tls_cert = "tls/cert.pem"
         tls_key = "/keys/key.pem"
         token_file = "tokens"
+        users = "users.toml"
         kubeconfig = "out/kubeconfig"
 
         [[pod]]
@@ -55,6 +56,7 @@ fn a_whole_file() {
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.tls_cert.as_deref(), Some(Path::new("/etc/wsstream/tls/cert.pem")));
     assert_eq!(config.tls_key.as_deref(), Some(Path::new("/keys/key.pem")));
+    assert_eq!(config.access.users.as_deref(), Some(Path::new("/etc/wsstream/users.toml")));
     assert_eq!(config.kubeconfig.as_deref(), Some(Path::new("/etc/wsstream/out/kubeconfig")));
     let mut web = PodSpec::new("web");
     web.namespace = "prod".into();
