@@ -1,6 +1,6 @@
 //! Messages for one channel that come together are one event: a flood of small ones costs what its bytes cost.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests fail as tests do")]
 
 mod end;
 
@@ -95,7 +95,7 @@ fn the_cut_changes_nothing() {
             while let Some(event) = end.machine.handle_input(&mut input).unwrap() {
                 match event {
                     Event::Data { channel, data } => {
-                        got[usize::from(channel.0 == 4)].extend_from_slice(&data)
+                        got[usize::from(channel.0 == 4)].extend_from_slice(&data);
                     }
                     event => assert_eq!(event, empty(0)),
                 }

@@ -130,8 +130,9 @@ async fn many_that_send_and_are_not_read_stay_inside_one_budget() {
     assert!(over_streams.iter().all(|(c, _)| most(c.stats().waiting, c.stats().unsent)));
 
     // Who comes now and is read gets all of it, over each wire.
-    let (_connection, mut stdin) = channels(&shared, 128, &mut tasks);
-    let (_session, mut stream) = streams(&shared, 128, &mut tasks).await;
+    // Twice 64 pieces, and what the last chunk of each may have more.
+    let (_connection, mut stdin) = channels(&shared, 130, &mut tasks);
+    let (_session, mut stream) = streams(&shared, 130, &mut tasks).await;
     for _ in 0..2 {
         let (mut one, mut other) = (0, 0);
         while one < 64 * PIECE || other < 64 * PIECE {
