@@ -4,6 +4,7 @@ use crate::attach::{self, AttachArgs};
 use crate::exec::{self, ExecArgs};
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
+use crate::generate::{self, CompletionsArgs, ManArgs};
 use crate::logs::{self, LogsArgs};
 use crate::port_forward::{self, PortForwardArgs};
 use crate::serve::{self, ServeArgs};
@@ -65,6 +66,11 @@ pub(crate) enum Verb {
     PortForward(PortForwardArgs),
     /// Make a token for a user of `serve --users`
     Token(TokenArgs),
+    /// Print what makes a shell complete the words of wsstream
+    Completions(CompletionsArgs),
+    /// Write the man pages, one for each verb
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 impl Verb {
@@ -73,6 +79,14 @@ impl Verb {
         match self {
             Self::Serve(_) => "info",
             _ => "warn",
+        }
+    }
+
+    /// Takes over what a service manager handed us. Call it before there are threads.
+    pub(crate) fn inherit(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Serve(args) => args.inherit(),
+            _ => Ok(()),
         }
     }
 
@@ -85,6 +99,8 @@ impl Verb {
             Self::Logs(args) => logs::run(args).await,
             Self::PortForward(args) => port_forward::run(args).await,
             Self::Token(args) => token::run(&args),
+            Self::Completions(args) => generate::completions(&args).await,
+            Self::Man(args) => generate::man(&args),
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod exec;
 mod exit;
 mod failure;
+mod generate;
 mod kubeconfig;
 mod log;
 mod logs;
@@ -40,8 +41,8 @@ fn main() -> ExitCode {
         return wsstream_server::target::Keeper::run();
     }
     terminal::restore_on_panic();
-    let args::Cli { log, verb } = args::Cli::parse();
-    let ended = log::start(&log, &verb).and_then(|()| run(verb));
+    let args::Cli { log, mut verb } = args::Cli::parse();
+    let ended = verb.inherit().and_then(|()| log::start(&log, &verb)).and_then(|()| run(verb));
     // Before anything is printed, and whatever the verb did: the shell that follows wants its terminal back.
     terminal::restore();
     let exit = match ended {

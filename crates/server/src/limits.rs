@@ -75,6 +75,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// How long a shutdown takes at most: [`drain`](Self::drain), [`end_grace`](Self::end_grace) and twice
+    /// [`farewell`](Self::farewell).
+    pub fn shutdown(&self) -> Duration {
+        self.drain.saturating_add(self.end_grace).saturating_add(self.farewell.saturating_mul(2))
+    }
+}
+
 /// Changes kept for watchers that resume or lag; one that is further behind is told to list again. At a few hundred
 /// bytes per change this is well under a megabyte.
 pub(crate) const WATCH_HISTORY: usize = 1024;

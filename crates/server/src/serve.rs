@@ -113,6 +113,9 @@ pub enum ServeError {
         #[source]
         error: io::Error,
     },
+    /// A socket that was opened by somebody else is not what it should be.
+    #[error("cannot serve a socket that was handed over: {0}")]
+    Opened(#[source] io::Error),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -146,9 +149,26 @@ impl Server {
     ///
     /// Dropping the future leaves nothing behind but, at most, the kubeconfig.
     pub async fn bind(options: ServerOptions) -> Result<Bound, ServeError> {
+        Self::bind_on(options, Vec::new()).await
+    }
+
+    /// The same with sockets that somebody else has opened, a service manager for example; they must listen and be
+    /// non-blocking. They come before those of [`ServerOptions::listen`], which may then be empty, and the same rules hold
+    /// for their addresses.
+    pub async fn bind_on(
+        options: ServerOptions,
+        opened: Vec<std::net::TcpListener>,
+    ) -> Result<Bound, ServeError> {
         let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits, access } = options;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for socket in opened {
+            addresses.push(socket.local_addr().map_err(ServeError::Opened)?);
+            listeners.push(TcpListener::from_std(socket).map_err(ServeError::Opened)?);
+        }
+        // Before anything is opened, and whoever opened it.
+        let all: Vec<SocketAddr> = addresses.iter().chain(&listen).copied().collect();
         if let (TlsSource::Insecure, Some(open)) =
-            (&tls, listen.iter().find(|address| !address.ip().to_canonical().is_loopback()))
+            (&tls, all.iter().find(|address| !address.ip().to_canonical().is_loopback()))
         {
             return Err(ServeError::InsecureBeyondLoopback(*open));
         }
@@ -166,12 +186,11 @@ impl Server {
         }
         let certificate = match &tls {
             TlsSource::Generated => {
-                Some(Certificate::generate(&listen.iter().map(SocketAddr::ip).collect::<Vec<_>>())?)
+                Some(Certificate::generate(&all.iter().map(SocketAddr::ip).collect::<Vec<_>>())?)
             }
             TlsSource::Files { cert, key } => Some(Certificate::load(cert, key)?),
             TlsSource::Insecure => None,
         };
-        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in listen {
             let fail = |error| ServeError::Listen { address, error };
             let listener = TcpListener::bind(address).await.map_err(fail)?;

@@ -70,13 +70,14 @@ pub(super) fn run(args: ServeArgs) -> Result<Exit, Failure> {
 fn summary(config: &Config) -> String {
     let mut text = String::from("ok\n");
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let listen = if listen.is_empty() { "handed-over sockets".to_owned() } else { listen.join(", ") };
     let tls = match (&config.tls_cert, config.insecure_http) {
         (Some(cert), _) => format!("TLS with {}", cert.display()),
         (None, true) => "plain HTTP".to_owned(),
         (None, false) => "TLS with a certificate made at start".to_owned(),
     };
     // Writing to a String does not fail.
-    let _ = writeln!(text, "  listen: {}, {tls}", listen.join(", "));
+    let _ = writeln!(text, "  listen: {listen}, {tls}");
     for pod in &config.pods {
         let containers: Vec<&str> = pod.containers.iter().map(|container| container.name.as_str()).collect();
         let _ = writeln!(text, "  pod: {}/{} ({})", pod.namespace, pod.name, containers.join(", "));

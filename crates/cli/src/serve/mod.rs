@@ -4,6 +4,8 @@ mod access;
 mod banner;
 mod check;
 mod forward;
+mod inherited;
+mod manager;
 #[cfg(test)]
 mod parity;
 mod place;
@@ -18,6 +20,8 @@ use access::AccessArgs;
 use banner::Banner;
 use clap::Args;
 use forward::ForwardArgs;
+use inherited::Inherited;
+use manager::Manager;
 use place::Place;
 use pods::{Connected, HostFlag, RunFlag};
 use policy::PolicyArgs;
@@ -93,6 +97,9 @@ pub(crate) struct ServeArgs {
     forward: ForwardArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// Not typed.
+    #[arg(skip)]
+    inherited: Inherited,
 }
 
 /// Whether this process was started by a server to keep its commands; see [`wsstream_server::target::Keeper`].
@@ -100,11 +107,20 @@ pub(crate) fn is_keeper() -> bool {
     std::env::args_os().nth(1).is_some_and(|first| first == policy::KEEPER)
 }
 
+impl ServeArgs {
+    /// Takes what a service manager hands over. Call it before there are threads.
+    pub(crate) fn inherit(&mut self) -> Result<(), Failure> {
+        self.inherited = Inherited::take()?;
+        Ok(())
+    }
+}
+
 /// What the program needs.
 #[derive(Debug)]
 struct Plan {
     config: Config,
     place: Place,
+    inherited: Inherited,
 }
 
 /// Runs the verb until it is told to stop.
@@ -114,20 +130,30 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     }
     // First of all: what is written below is taken back also when we are told to stop half-way.
     let mut interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
-    let Plan { config, place } = args.plan()?;
+    let Plan { config, place, inherited } = args.plan()?;
+    let mut manager = Manager::of_this_service();
     let specs = config.pods.clone();
     let keeper = config.session.command.keeper.clone();
-    let options = config.into_options().map_err(Failure::local)?;
+    let only_inherited = config.listen.is_empty();
+    let mut options = config.into_options().map_err(Failure::local)?;
+    if only_inherited {
+        options.listen.clear();
+    }
     let drain = options.limits.drain;
+    // And a little for what comes after the sessions.
+    let limit = options.limits.shutdown() + crate::LEAVE;
     if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
         // Each session tries again, and says so to its client.
         tracing::error!(%error, "cannot start the process that keeps commands");
     }
-    let bound = Server::bind(options).await.map_err(Failure::local)?;
+    let bound = Server::bind_on(options, inherited.tcp).await.map_err(Failure::local)?;
     // Held until the end, and dropped on every way there.
     let kubeconfig = place.path.clone();
     let _written = place.written();
     Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
+
+    let sessions = bound.api().sessions().clone();
+    manager.ready();
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut stop = Some(stop);
@@ -139,9 +165,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     loop {
         tokio::select! {
             _ = &mut serving => return Ok(Exit::Success),
+            () = manager.tick() => manager.beat(sessions.running()),
             interrupt = interrupts.next() => match stop.take() {
                 Some(stop) => {
                     let _ = stop.send(());
+                    manager.stopping("stopping", limit);
                     print_line(&format!(
                         "wsstream: {}: stopping; sessions have {} s to end, a second signal ends them now",
                         interrupt.name,
@@ -163,8 +191,9 @@ impl ServeArgs {
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }
-        let first = *config.listen.first().unwrap_or(&DEFAULT_LISTEN);
-        if config.listen.is_empty() {
+        let handed = self.inherited.tcp.first().and_then(|socket| socket.local_addr().ok());
+        let first = config.listen.first().copied().or(handed).unwrap_or(DEFAULT_LISTEN);
+        if config.listen.is_empty() && handed.is_none() {
             config.listen.push(first);
         }
         let place = Place::new(self.kubeconfig.or(config.kubeconfig), first)?;
@@ -180,7 +209,7 @@ impl ServeArgs {
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {
             (config.tls_cert, config.tls_key) = (None, None);
-            check_insecure(&config.listen)?;
+            check_insecure(config.listen.iter().copied().chain(handed))?;
         }
         let runs = [
             (self.run, Connected::Output),
@@ -206,13 +235,13 @@ impl ServeArgs {
             config.pods.push(host);
         }
         self.forward.apply(&mut config)?;
-        Ok(Plan { config, place })
+        Ok(Plan { config, place, inherited: self.inherited })
     }
 }
 
 /// Plain HTTP shows the token to everybody on the way.
-fn check_insecure(listen: &[SocketAddr]) -> Result<(), Failure> {
-    match listen.iter().find(|address| !address.ip().is_loopback()) {
+fn check_insecure(mut listen: impl Iterator<Item = SocketAddr>) -> Result<(), Failure> {
+    match listen.find(|address| !address.ip().is_loopback()) {
         None => Ok(()),
         Some(address) => Err(Failure::usage(format!(
             "--insecure-http is for loopback, and {address} can be reached from elsewhere"

@@ -5,7 +5,7 @@
 use crate::support::{run, stdout, wsstream};
 use std::path::Path;
 
-const VERBS: [&str; 7] = ["", "serve", "exec", "attach", "logs", "port-forward", "token"];
+const VERBS: [&str; 8] = ["", "serve", "exec", "attach", "logs", "port-forward", "token", "completions"];
 
 async fn help(verb: &str) -> String {
     let mut command = wsstream();

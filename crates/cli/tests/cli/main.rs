@@ -11,11 +11,13 @@
 mod access;
 mod attach;
 mod exec;
+mod generate;
 mod help;
 mod logs;
 mod orphans;
 mod port_forward;
 mod serve;
+mod service;
 mod support;
 mod terminal;
 mod vanish;
