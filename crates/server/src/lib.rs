@@ -30,10 +30,10 @@
 //!
 //! # What is logged
 //!
-//! `tracing` events. At `info`: one line when a session starts and one when it has ended (session, kind, namespace, pod,
-//! container, user, peer, report), one for each request refused by authentication. At `warn`: sessions that were cut,
-//! the connection limit, shortages, secrets that others can read. At `debug`: what a client did wrong below HTTP.
-//! Never: tokens, queries, commands.
+//! `tracing` events; those of a session stand in a span `session` (session, kind, namespace, pod, container, user, peer,
+//! protocol). At `info`: one line when a session starts and one when it has ended (outcome, report, and by whom it was ended
+//! where it was), one for each request refused by authentication. At `warn`: sessions that were cut, the connection limit,
+//! shortages, secrets that others can read. At `debug`: what a client did wrong below HTTP. Never: tokens, queries, commands.
 
 pub mod api;
 pub mod auth;

@@ -36,6 +36,10 @@ pub struct Limits {
     /// A session ends when its user has been idle for this long: no data either way, whatever pings say. `None`: never.
     /// Default as [`wsstream::Timeouts::idle`].
     pub idle: Option<Duration>,
+    /// A session is ended when it has lasted this long, busy or not: its command is asked to end and then killed
+    /// ([`end_grace`](Self::end_grace)), and its client told. `None`, the default: never. A long copy or a shell that is left
+    /// open for a day is no fault, and who has gone away is noticed by the other clocks.
+    pub session_duration: Option<Duration>,
     /// What all sessions together may hold of what waits for its readers or for the wire, in bytes, beyond the 32 KiB that each
     /// has of its own. Where it is used up sessions are slowed, each to the speed of its own readers. Default
     /// [`wsstream::limits::SHARED_BUFFER`], 64 MiB, where the reason stands.
@@ -67,6 +71,7 @@ impl Default for Limits {
             ping_interval: session.ping_interval,
             dead_peer: session.dead_peer,
             idle: session.idle,
+            session_duration: None,
             shared_buffer: wsstream::limits::SHARED_BUFFER,
             drain: Duration::from_secs(10),
             end_grace: Duration::from_secs(3),

@@ -58,6 +58,8 @@ pub mod cri;
 #[cfg(any(feature = "client", feature = "server"))]
 mod gather;
 pub mod limits;
+#[cfg(any(feature = "client", feature = "server"))]
+mod meter;
 mod patience;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod portforward;
@@ -81,6 +83,8 @@ pub use bytes;
 pub use connection::{Connection, Driver};
 pub use http;
 pub use limits::{Limits, MemoryBudget, Timeouts};
+#[cfg(any(feature = "client", feature = "server"))]
+pub use meter::{Meter, Metered};
 pub use wsstream_proto as proto;
 pub use wsstream_proto::channel::{ChannelId, ChannelMode};
 pub use wsstream_proto::subprotocol::Subprotocol;

@@ -8,12 +8,13 @@ use super::{
     answer::Refusal,
     pods::{Names, names},
     query::Query,
-    session::Session,
+    registry::{Entry, Protocol, SessionKind},
+    session::{Facts, Session},
     sessions::Sessions,
 };
 use crate::{
     pod::{Container, Pod, PodSnapshot},
-    target::Target,
+    target::{Cause, Ending, Target},
 };
 use axum::{
     body::Body,
@@ -22,7 +23,6 @@ use axum::{
 };
 use http::{HeaderMap, header};
 use std::sync::Arc;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use wsstream::{
     proto::{
         status::Status,
@@ -69,28 +69,37 @@ impl Place {
 
 /// Runs a command in a place.
 pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
-    let (session, _entered) = prepare(api, "exec", place, &request)?;
+    check(SessionKind::Exec, place, &request)?;
     let exec = match server::Exec::accept_spelled(&mut request, place.spelling) {
         Ok(exec) => exec.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
-    let response = switch(exec.response(), exec.is_spdy());
-    let executor = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
-    api.sessions().spawn(session.run(Box::pin(exec.serve(executor))));
+    let spdy = exec.is_spdy();
+    let session = begin(api, SessionKind::Exec, place, protocol(exec.subprotocol(), spdy), &request)?;
+    let response = switch(exec.response(), spdy);
+    let executor = InTarget::new(place, &session, api);
+    session.spawn(Box::pin(exec.serve(executor)));
     Ok(response)
 }
 
 /// Attaches to what runs in a place.
 pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
-    let (session, _entered) = prepare(api, "attach", place, &request)?;
+    check(SessionKind::Attach, place, &request)?;
     let attach = match server::Attach::accept_spelled(&mut request, place.spelling) {
         Ok(attach) => attach.options(api.session_options()),
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
-    let response = switch(attach.response(), attach.is_spdy());
-    let attacher = InTarget { target: place.container.target.clone(), sessions: api.sessions().clone() };
-    api.sessions().spawn(session.run(Box::pin(attach.serve(attacher))));
+    let spdy = attach.is_spdy();
+    let session = begin(api, SessionKind::Attach, place, protocol(attach.subprotocol(), spdy), &request)?;
+    let response = switch(attach.response(), spdy);
+    let attacher = InTarget::new(place, &session, api);
+    session.spawn(Box::pin(attach.serve(attacher)));
     Ok(response)
+}
+
+pub(super) fn protocol(spoken: &Subprotocol, spdy: bool) -> Protocol {
+    let carrier = if spdy { "spdy" } else { "websocket" };
+    Protocol { carrier, name: spoken.name().to_owned() }
 }
 
 /// The answer to an upgrade. A session over WebSocket begins with a message that says that it is ready.
@@ -103,27 +112,27 @@ fn switch(response: http::Response<()>, spdy: bool) -> Response {
 }
 
 /// Everything else that can be wrong before the upgrade is looked at.
-fn prepare(
-    api: &Api,
-    kind: &'static str,
-    place: &Place,
-    request: &Request,
-) -> Result<(Session, TaskTrackerToken), Refusal> {
+fn check(kind: SessionKind, place: &Place, request: &Request) -> Result<(), Refusal> {
     let phase = place.snapshot.phase;
     if phase.is_over() {
-        let verb = if kind == "exec" { "exec into" } else { "attach to" };
+        let verb = if kind == SessionKind::Exec { "exec into" } else { "attach to" };
         return Err(Refusal::bad_request(format!(
             "cannot {verb} a container in a completed pod; current phase is {phase}"
         )));
     }
-    check_upgrade(request.headers())?;
-    let entered = refuse_when_closing(api)?;
-    Ok((Session::new(api, kind, &place.snapshot, &place.container.name, request), entered))
+    check_upgrade(request.headers())
 }
 
-/// A session that began when the server is about to end would be ended at once. To be held until it has begun.
-pub(crate) fn refuse_when_closing(api: &Api) -> Result<TaskTrackerToken, Refusal> {
-    api.sessions().enter().ok_or_else(|| Status::service_unavailable(SHUTTING_DOWN).into())
+/// Everything that stands between a request that is right and its session.
+fn begin(
+    api: &Api,
+    kind: SessionKind,
+    place: &Place,
+    protocol: Protocol,
+    request: &Request,
+) -> Result<Session, Refusal> {
+    let facts = Facts { kind, snapshot: &place.snapshot, container: &place.container.name, protocol };
+    Session::begin(api, facts, request)
 }
 
 pub(crate) fn find_pod(
@@ -170,33 +179,49 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
     )))
 }
 
-pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
-
-/// A target with the end of the server in view.
+/// A target, with the end of the session in view, and what goes over it.
 struct InTarget {
     target: Arc<dyn Target>,
     sessions: Sessions,
+    entry: Arc<Entry>,
 }
 
 impl InTarget {
-    /// Runs a session of the target; one that does not end in time at shutdown is dropped, and its client told.
-    async fn bounded<T>(&self, session: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    fn new(place: &Place, session: &Session, api: &Api) -> Self {
+        Self {
+            target: place.container.target.clone(),
+            sessions: api.sessions().clone(),
+            entry: Arc::clone(&session.entry),
+        }
+    }
+
+    /// Runs a session of the target; one that does not end in time although it was asked to is dropped, and its client told.
+    async fn bounded<T>(
+        &self,
+        session: impl Future<Output = Result<T, Failure>>,
+        overdue: impl Future<Output = &Cause>,
+    ) -> Result<T, Failure> {
         tokio::select! {
             biased;
             result = session => result,
-            () = self.sessions.overdue() => Err(Failure::status(Status::service_unavailable(SHUTTING_DOWN))),
+            cause = overdue => Err(cause.failure(None)),
         }
     }
 }
 
 impl Executor for InTarget {
-    async fn exec(&self, request: remotecommand::Request, streams: Streams) -> Result<ExitCode, Failure> {
-        self.bounded(self.target.exec(request, streams, self.sessions.ending())).await
+    async fn exec(&self, request: remotecommand::Request, mut streams: Streams) -> Result<ExitCode, Failure> {
+        streams.measure(&self.entry.meter);
+        let ending = Ending::of(Arc::clone(&self.entry.order));
+        let session = self.target.exec(request, streams, ending);
+        self.bounded(session, self.entry.overdue(self.sessions.farewell())).await
     }
 }
 
 impl Attacher for InTarget {
-    async fn attach(&self, request: remotecommand::Request, streams: Streams) -> Result<(), Failure> {
-        self.bounded(self.target.attach(request, streams)).await
+    async fn attach(&self, request: remotecommand::Request, mut streams: Streams) -> Result<(), Failure> {
+        streams.measure(&self.entry.meter);
+        let session = self.target.attach(request, streams);
+        self.bounded(session, self.entry.detached(self.sessions.farewell())).await
     }
 }

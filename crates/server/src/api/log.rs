@@ -3,10 +3,13 @@
 use super::{
     Api,
     answer::{Refusal, with_type},
-    exec::{find_container, find_pod, refuse_when_closing},
+    exec::{find_container, find_pod, protocol},
+    outcome::{LogEnd, LogReport, NOT_BEGUN, channel_loss},
     pods::{Names, names},
     query::Query,
-    session::Session,
+    registry::{Entry, Protocol, SessionKind},
+    session::{Facts, Session},
+    sessions::SHUTTING_DOWN,
 };
 use crate::{
     pod::{Container, PodSnapshot},
@@ -18,14 +21,25 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::StatusCode;
 use jiff::Timestamp;
-use std::io;
-use tokio_util::{io::StreamReader, sync::CancellationToken};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio_util::io::StreamReader;
 use wsstream::{
+    Meter,
+    connection::End,
     proto::subprotocol::READER,
-    reader::{self, ReaderOptions},
+    reader::{self, ReaderError, ReaderOptions},
     server::Upgrade,
     upgrade::is_websocket,
 };
@@ -46,46 +60,107 @@ pub(crate) async fn get(
 /// Sends the log of a container.
 pub(crate) async fn log_of(
     api: &Api,
-    snapshot: &PodSnapshot,
+    snapshot: &Arc<PodSnapshot>,
     container: &Container,
     options: LogOptions,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    drop(refuse_when_closing(api)?);
+    drop(api.sessions().enter()?);
+    let follow = options.follow;
     let log =
         container.target.logs(options).await.map_err(|error| Refusal::bad_request(error.to_string()))?;
     // Held from here only: a target that takes its time must not keep a server from its end.
-    let _entered = refuse_when_closing(api)?;
-    let log = until_closing(log, api.sessions().closing());
+    let _entered = api.sessions().enter()?;
+    let facts = |protocol| Facts { kind: SessionKind::Log, snapshot, container: &container.name, protocol };
     if !is_websocket(request.headers()) {
-        return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", Body::from_stream(log)));
+        let body = if follow {
+            let http = Protocol { carrier: "http", name: String::new() };
+            let session = Session::begin(api, facts(http), &request)?;
+            Body::from_stream(Followed::new(api, log, session))
+        } else {
+            Body::from_stream(until(log, closing(api)))
+        };
+        return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", body));
     }
 
-    let session = Session::new(api, "log", snapshot, &container.name, &request);
     let upgrade = match Upgrade::accept(&mut request, READER) {
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
+    let session = Session::begin(api, facts(protocol(upgrade.subprotocol(), false)), &request)?;
     let response = upgrade.response().map(|()| Body::empty());
     let mut limits = api.session_options();
     // A quiet log is not an idle session (upstream sets no idle timeout here either).
     limits.timeouts.idle = None;
-    api.sessions().spawn(session.run(Box::pin(async move {
+    let log = measured(until(log, ended(api, &session.entry)), &session.entry.meter);
+    session.spawn(Box::pin(async move {
         let opened =
             upgrade.open(|builder| reader::sender(builder).limits(limits.limits).timeouts(limits.timeouts));
         let (connection, driver) = match opened.await {
             Ok(opened) => opened,
-            Err(error) => return format!("the client left before the session began: {error}"),
+            Err(error) => {
+                let text = format!("the client left before the session began: {error}");
+                return LogReport(Err((LogEnd::Lost(NOT_BEGUN), text)));
+            }
         };
         // Upstream's first message is empty, too: the client knows that the log is open.
         let mut options = ReaderOptions::default();
         options.ready_message = true;
-        match reader::send(connection, driver, StreamReader::new(log), options).await {
-            Ok(bytes) => format!("{bytes} bytes, complete"),
-            Err(error) => error.to_string(),
-        }
-    })));
+        let sent = reader::send(connection, driver, StreamReader::new(log), options).await;
+        LogReport(sent.map_err(|error| {
+            let end = match &error {
+                ReaderError::Closed(End::Lost(loss)) => LogEnd::Lost(channel_loss(loss)),
+                ReaderError::Closed(_) => LogEnd::Client,
+                _ => LogEnd::Source,
+            };
+            (end, error.to_string())
+        }))
+    }));
     Ok(response)
+}
+
+/// A followed log as the body of an answer: a session that HTTP carries.
+struct Followed {
+    log: BoxStream<'static, io::Result<Bytes>>,
+    /// Taken at the end.
+    session: Option<Session>,
+}
+
+impl Followed {
+    fn new(api: &Api, log: LogStream, mut session: Session) -> Self {
+        session.start();
+        let log = measured(until(log, ended(api, &session.entry)), &session.entry.meter);
+        Self { log, session: Some(session) }
+    }
+
+    fn finish(&mut self, report: impl FnOnce(u64) -> Result<u64, (LogEnd, String)>) {
+        if let Some(session) = self.session.take() {
+            let bytes = session.entry.meter.read().output;
+            session.report(&LogReport(report(bytes)));
+        }
+    }
+}
+
+impl Stream for Followed {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(self.log.as_mut().poll_next(cx));
+        match &item {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => self.finish(|_| Err((LogEnd::Source, error.to_string()))),
+            None => self.finish(Ok),
+        }
+        Poll::Ready(item)
+    }
+}
+
+/// A body that is dropped before its end: the client has left.
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let text = |bytes| format!("the client left after {bytes} bytes");
+        self.finish(|bytes| Err((LogEnd::Lost("eof"), text(bytes))));
+    }
 }
 
 /// Reads the parameters of `PodLogOptions`.
@@ -112,11 +187,47 @@ pub(crate) fn options(query: &Query<'_>) -> Result<LogOptions, Refusal> {
     })
 }
 
+/// Counts what is sent.
+fn measured(
+    log: BoxStream<'static, io::Result<Bytes>>,
+    meter: &Arc<Meter>,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let meter = Arc::clone(meter);
+    log.inspect(move |item| {
+        if let Ok(bytes) = item {
+            meter.add_output(bytes.len());
+        }
+    })
+    .boxed()
+}
+
+/// Resolves when the server is about to end, with what the client is told.
+fn closing(api: &Api) -> BoxFuture<'static, String> {
+    let closing = api.sessions().closing();
+    async move {
+        closing.cancelled().await;
+        SHUTTING_DOWN.to_owned()
+    }
+    .boxed()
+}
+
+/// The same, or when this session is asked to end.
+fn ended(api: &Api, entry: &Arc<Entry>) -> BoxFuture<'static, String> {
+    let (closing, entry) = (closing(api), Arc::clone(entry));
+    async move {
+        tokio::select! {
+            text = closing => text,
+            given = entry.order.wait() => given.cause.to_string(),
+        }
+    }
+    .boxed()
+}
+
 /// A followed log would keep the server from ending. It is then cut, not ended: the client learns that more may have
 /// come.
-fn until_closing(log: LogStream, closing: CancellationToken) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let cut = closing.clone();
-    let shutdown = stream::once(async { Err(io::Error::other("the server is shutting down")) });
-    log.take_until(closing.cancelled_owned())
-        .chain(shutdown.filter(move |_| std::future::ready(cut.is_cancelled())))
+fn until(log: LogStream, stop: BoxFuture<'static, String>) -> BoxStream<'static, io::Result<Bytes>> {
+    let stop = stop.shared();
+    let why = stop.clone();
+    let cut = stream::once(async move { why.now_or_never().map(|text| Err(io::Error::other(text))) });
+    log.take_until(stop).chain(cut.filter_map(std::future::ready)).boxed()
 }

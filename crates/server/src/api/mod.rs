@@ -10,15 +10,18 @@ pub(crate) mod exec;
 mod health;
 pub(crate) mod log;
 mod object;
+mod outcome;
 pub(crate) mod pods;
 pub(crate) mod portforward;
 pub(crate) mod query;
+mod registry;
 mod selector;
 mod session;
 mod sessions;
 mod table;
 mod watch;
 
+pub use registry::{SessionInfo, SessionKind};
 pub use sessions::{Drained, Sessions};
 
 use crate::{

@@ -6,9 +6,10 @@
 use super::{
     Api,
     answer::Refusal,
-    exec::{SHUTTING_DOWN, find_pod, refuse_when_closing},
+    exec::{find_pod, protocol},
     pods::{Names, names},
-    session::Session,
+    registry::{Entry, SessionKind},
+    session::{Facts, Session},
     sessions::Sessions,
 };
 use crate::pod::{Phase, Pod, PodSnapshot, Ports};
@@ -18,6 +19,7 @@ use axum::{
     response::Response,
 };
 use http::header;
+use std::sync::Arc;
 use wsstream::{
     portforward::{ForwardError, PortForwarder, PortStream, server::PortForward},
     remotecommand::Spelling,
@@ -38,7 +40,7 @@ pub(crate) async fn portforward(
 pub(crate) fn forward_to(
     api: &Api,
     pod: &Pod,
-    snapshot: &PodSnapshot,
+    snapshot: &Arc<PodSnapshot>,
     spelling: Spelling,
     mut request: Request,
 ) -> Result<Response, Refusal> {
@@ -51,8 +53,8 @@ pub(crate) fn forward_to(
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Refusal::bad_request("Upgrade request required"));
     }
-    let _entered = refuse_when_closing(api)?;
-    let wire = if is_spdy(request.headers()) || is_websocket(request.headers()) {
+    let spdy = is_spdy(request.headers());
+    let wire = if spdy || is_websocket(request.headers()) {
         PortForward::accept_spelled(&mut request, spelling)
     } else {
         return Err(Refusal::bad_request(format!(
@@ -65,26 +67,40 @@ pub(crate) fn forward_to(
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     // Containers of a pod share its network: none is named.
-    let session = Session::new(api, "portforward", snapshot, "-", &request);
+    let protocol = protocol(forward.subprotocol(), spdy);
+    let facts = Facts { kind: SessionKind::PortForward, snapshot, container: "-", protocol };
+    let session = Session::begin(api, facts, &request)?;
     let response = forward.response().map(|()| Body::empty());
-    let forwarder = InPod { ports: pod.ports.clone(), sessions: api.sessions().clone() };
-    let closing = api.sessions().closing().cancelled_owned();
-    api.sessions().spawn(session.run(Box::pin(forward.serve_until(forwarder, closing))));
+    let entry = Arc::clone(&session.entry);
+    let forwarder =
+        InPod { ports: pod.ports.clone(), sessions: api.sessions().clone(), entry: Arc::clone(&entry) };
+    let closing = api.sessions().closing();
+    let stop = async move {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            _ = entry.order.wait() => {}
+        }
+    };
+    session.spawn(Box::pin(forward.serve_until(forwarder, stop)));
     Ok(response)
 }
 
-/// The ports of a pod with the end of the server in view.
+/// The ports of a pod, with the end of the session in view, and what goes over it.
 struct InPod {
     ports: Ports,
     sessions: Sessions,
+    entry: Arc<Entry>,
 }
 
 impl PortForwarder for InPod {
-    async fn forward(&self, port: u16, stream: PortStream) -> Result<(), ForwardError> {
+    async fn forward(&self, port: u16, mut stream: PortStream) -> Result<(), ForwardError> {
+        stream.measure(&self.entry.meter);
         tokio::select! {
             biased;
             result = self.ports.forward(port, stream) => result,
-            () = self.sessions.overdue() => Err(ForwardError::Other(SHUTTING_DOWN.to_owned())),
+            cause = self.entry.detached(self.sessions.farewell()) => {
+                Err(ForwardError::Other(cause.to_string()))
+            }
         }
     }
 }

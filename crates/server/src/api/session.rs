@@ -1,83 +1,161 @@
-//! One line in the log when a session begins, and one when it ends, however it ends.
+//! One session from its beginning to its end: its place in the registry, its span, one line in the log when it begins and
+//! one when it ends, however it ends.
 
-use super::{Api, peer_of};
-use crate::{auth, pod::PodSnapshot};
+use super::{
+    Api,
+    answer::Refusal,
+    outcome::{Outcome, Report},
+    peer_of,
+    registry::{Entry, Protocol, SessionKind},
+    sessions::Sessions,
+};
+use crate::{
+    auth,
+    pod::PodSnapshot,
+    target::{Cause, Given},
+};
 use axum::extract::Request;
-use std::{fmt, pin::Pin};
-use tracing::{Level, event};
+use jiff::Timestamp;
+use std::{pin::Pin, sync::Arc};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument as _, Span};
 use wsstream::proto::text::printable;
 
-/// What the lines say. The command is not among it: an argv may hold secrets.
-pub(super) struct Session {
-    number: u64,
-    kind: &'static str,
-    namespace: String,
-    pod: String,
-    container: String,
-    user: String,
-    peer: String,
-    done: bool,
+/// What a session is about to do.
+pub(super) struct Facts<'a> {
+    pub(super) kind: SessionKind,
+    pub(super) snapshot: &'a Arc<PodSnapshot>,
+    /// `-` for port-forward: containers of a pod share its network.
+    pub(super) container: &'a str,
+    pub(super) protocol: Protocol,
 }
 
-/// An event with the fields that all lines share; the macros of `tracing` want them spelled out.
-macro_rules! line {
-    ($level:expr, $session:expr, $($rest:tt)*) => {
-        event!(
-            $level,
-            session = $session.number,
-            kind = $session.kind,
-            namespace = %$session.namespace,
-            pod = %$session.pod,
-            container = %$session.container,
-            user = %$session.user,
-            peer = %$session.peer,
-            $($rest)*
-        )
-    };
+/// A session that is let in. Dropped, it is over.
+pub(super) struct Session {
+    pub(super) entry: Arc<Entry>,
+    sessions: Sessions,
+    span: Span,
+    /// From here on the log has a line of its beginning, and gets one of its end.
+    begun: bool,
+    /// Waited for at shutdown.
+    _entered: TaskTrackerToken,
 }
 
 impl Session {
-    pub(super) fn new(
-        api: &Api,
-        kind: &'static str,
-        pod: &PodSnapshot,
-        container: &str,
-        request: &Request,
-    ) -> Self {
-        let user = request.extensions().get::<auth::Identity>();
-        Self {
-            number: api.sessions().number(),
+    /// Lets a session in, or says why not.
+    pub(super) fn begin(api: &Api, facts: Facts<'_>, request: &Request) -> Result<Self, Refusal> {
+        let sessions = api.sessions().clone();
+        let entered = sessions.enter()?;
+        let Facts { kind, snapshot, container, protocol } = facts;
+        let entry = Arc::new(Entry {
+            number: sessions.number(),
             kind,
-            namespace: pod.namespace.clone(),
-            pod: pod.name.clone(),
-            container: container.to_owned(),
-            user: user.map_or_else(String::new, |identity| identity.user.clone()),
+            who: request.extensions().get::<auth::Identity>().cloned(),
             peer: peer_of(request),
-            done: false,
-        }
+            snapshot: Arc::clone(snapshot),
+            container: container.to_owned(),
+            protocol,
+            since: Timestamp::now(),
+            began: Instant::now(),
+            meter: Arc::default(),
+            order: Arc::default(),
+        });
+        sessions.registry().add(&entry);
+        // Of the highest level, so that a line of any level that is asked for says which session it is about. The command is
+        // not among the fields: an argv may hold secrets.
+        let span = tracing::error_span!(
+            "session",
+            session = entry.number,
+            kind = kind.as_str(),
+            namespace = entry.snapshot.namespace,
+            pod = entry.snapshot.name,
+            container = entry.container,
+            user = entry.user(),
+            peer = entry.peer,
+            protocol = %entry.protocol,
+        );
+        Ok(Self { entry, sessions, span, begun: false, _entered: entered })
     }
 
-    /// Runs the session between its two lines.
+    /// Runs the session in a task of its own, until it ends or is cut, which drops it.
     ///
     /// Boxed: a future that is awaited by value lies twice in the one that awaits it, and that one again.
-    pub(super) async fn run<R: fmt::Display>(mut self, session: Pin<Box<dyn Future<Output = R> + Send>>) {
-        line!(Level::INFO, self, "session started");
-        // Armed from here on: a request that was refused after all leaves no line.
-        let armed = Armed(&mut self);
-        let report = session.await;
-        armed.0.done = true;
-        // It quotes the peer.
-        line!(Level::INFO, armed.0, report = printable(&report.to_string()), "session ended");
+    pub(super) fn spawn<R: Report>(mut self, session: Pin<Box<dyn Future<Output = R> + Send>>) {
+        self.start();
+        let cut = self.sessions.cut();
+        let span = self.span.clone();
+        let task = async move {
+            let ended = tokio::select! {
+                biased;
+                () = cut.cancelled() => None,
+                report = session => Some(report.outcome(self.entry.kind)),
+                () = overdue(&self.entry, &self.sessions) => None,
+            };
+            self.finish(ended);
+        };
+        tokio::spawn(task.instrument(span));
+    }
+
+    /// The line of the beginning.
+    pub(super) fn start(&mut self) {
+        self.begun = true;
+        self.span.in_scope(|| tracing::info!("session started"));
+    }
+
+    /// The end of a session that was run elsewhere.
+    pub(super) fn report(self, report: &impl Report) {
+        let outcome = report.outcome(self.entry.kind);
+        self.finish(Some(outcome));
+    }
+
+    /// The line of the end; `None`: it was cut.
+    fn finish(mut self, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            self.begun = false;
+            let by = self.entry.order.given().map_or("", |given| given.cause.word());
+            self.span.in_scope(|| {
+                if by.is_empty() {
+                    tracing::info!(outcome = outcome.how.as_str(), report = outcome.text, "session ended");
+                } else {
+                    tracing::info!(
+                        outcome = outcome.how.as_str(),
+                        by,
+                        report = outcome.text,
+                        "session ended"
+                    );
+                }
+            });
+        }
     }
 }
 
-/// Dropped before the end: the server is shutting down, or the session panicked.
-struct Armed<'a>(&'a mut Session);
+/// Asks a session to end when it has lasted too long. Resolves when one that was asked to end, by whomever, has had more than
+/// enough time for it. A server that ends has its own clock for all of them.
+async fn overdue(entry: &Entry, sessions: &Sessions) {
+    if let Some(limit) = sessions.duration() {
+        tokio::select! {
+            () = sleep(limit) => {
+                entry.order.give(Given { grace: sessions.end_grace(), cause: Cause::Duration(limit) });
+            }
+            _ = entry.order.wait() => {}
+        }
+    }
+    let Given { grace, cause } = entry.order.wait().await;
+    match cause {
+        Cause::Shutdown => std::future::pending().await,
+        // The last output, then the status.
+        _ => sleep(grace.saturating_add(sessions.farewell().saturating_mul(2))).await,
+    }
+}
 
-impl Drop for Armed<'_> {
+/// Dropped before the end: the server is shutting down, or the session panicked, or its client was gone before it began.
+impl Drop for Session {
     fn drop(&mut self) {
-        if !self.0.done {
-            line!(Level::WARN, self.0, "session cut");
+        self.sessions.registry().remove(self.entry.number);
+        if self.begun {
+            let reason = self.entry.order.given().map(|given| printable(&given.cause.to_string()));
+            self.span.in_scope(|| tracing::warn!(reason, "session cut"));
         }
     }
 }

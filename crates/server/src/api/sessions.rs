@@ -1,7 +1,14 @@
 //! The tasks of the running sessions. An upgraded session outlives its HTTP request; somebody has to own it, wait for it
 //! at shutdown and end it when waiting has been long enough.
 
-use crate::{Limits, target::Ending};
+use super::{
+    answer::Refusal,
+    registry::{Registry, SessionInfo},
+};
+use crate::{
+    Limits,
+    target::{Cause, Given},
+};
 use std::{
     sync::{
         Arc,
@@ -9,26 +16,29 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
+use wsstream::proto::status::Status;
 
 /// Owner of all sessions of an [`Api`](super::Api). Clones are handles to the same set.
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub struct Sessions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     tracker: TaskTracker,
+    registry: Registry,
     /// No new sessions; watches and followed logs end.
     closing: CancellationToken,
-    /// Running sessions are asked to end, with this grace for their commands.
-    ending: watch::Sender<Option<Duration>>,
     /// See [`Limits`].
     end_grace: Duration,
     farewell: Duration,
+    duration: Option<Duration>,
     /// Running sessions are dropped.
     cut: CancellationToken,
-    count: Arc<AtomicU64>,
+    count: AtomicU64,
 }
 
 /// How a shutdown went.
@@ -41,22 +51,41 @@ pub struct Drained {
     pub cut: usize,
 }
 
+pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
+
 impl Sessions {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
+            registry: Registry::default(),
             closing: CancellationToken::new(),
-            ending: watch::Sender::new(None),
             end_grace: limits.end_grace,
             farewell: limits.farewell,
+            duration: limits.session_duration,
             cut: CancellationToken::new(),
-            count: Arc::default(),
-        }
+            count: AtomicU64::new(0),
+        }))
     }
 
-    /// How many sessions run now.
+    /// How many sessions run now, those included that are just being let in.
     pub fn running(&self) -> usize {
-        self.tracker.len()
+        self.0.tracker.len()
+    }
+
+    /// The running sessions, in the order in which they began.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        self.0.registry.list()
+    }
+
+    /// Asks one session to end; false: there is none of this number. As at shutdown, its command is asked to end and then
+    /// killed ([`Limits::end_grace`]), and its client gets the output so far and a failure that says that an operator did
+    /// it, with `reason`, which may be empty. A client that does not take that in twice [`Limits::farewell`] is cut.
+    ///
+    /// Returns at once; [`list`](Self::list) shows the session as ending until it has ended. One that was asked before keeps
+    /// its first reason.
+    pub fn end(&self, number: u64, reason: impl Into<String>) -> bool {
+        let order = Given { grace: self.0.end_grace, cause: Cause::Operator(reason.into()) };
+        self.0.registry.end(number, order)
     }
 
     /// Refuses new sessions, ends watches and followed logs, and waits at most `limit` for the running sessions. Those
@@ -66,97 +95,77 @@ impl Sessions {
     ///
     /// Returns when all have ended. A second call is harmless.
     pub async fn drain(&self, limit: Duration) -> Drained {
-        self.closing.cancel();
-        self.tracker.close();
-        let all = |limit| tokio::time::timeout(limit, self.tracker.wait());
+        let Shared { tracker, end_grace, farewell, .. } = &*self.0;
+        self.0.closing.cancel();
+        tracker.close();
+        let all = |limit| tokio::time::timeout(limit, tracker.wait());
         if all(limit).await.is_ok() {
             return Drained::default();
         }
-        let ended = self.tracker.len();
+        let ended = tracker.len();
         tracing::info!(sessions = ended, "the time for sessions is over: they are ended");
-        self.ending.send_replace(Some(self.end_grace));
+        self.0.registry.end_all(&Given { grace: *end_grace, cause: Cause::Shutdown });
         // The last output, then the status.
-        if all(self.end_grace.saturating_add(self.farewell.saturating_mul(2))).await.is_ok() {
+        if all(end_grace.saturating_add(farewell.saturating_mul(2))).await.is_ok() {
             return Drained { ended, cut: 0 };
         }
-        let cut = self.tracker.len();
-        self.cut.cancel();
-        self.tracker.wait().await;
+        let cut = tracker.len();
+        self.0.cut.cancel();
+        tracker.wait().await;
         Drained { ended, cut }
     }
 
     /// Refuses new sessions; ends watches and followed logs.
     pub(crate) fn close(&self) {
-        self.closing.cancel();
+        self.0.closing.cancel();
     }
 
     /// Ends everything without waiting.
     pub(crate) fn abort(&self) {
-        self.closing.cancel();
-        self.cut.cancel();
+        self.0.closing.cancel();
+        self.0.cut.cancel();
     }
 
     /// Whether new sessions are refused.
     pub fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+        self.0.closing.is_cancelled()
     }
 
     pub(crate) fn closing(&self) -> CancellationToken {
-        self.closing.clone()
+        self.0.closing.clone()
     }
 
-    /// Leave to begin a session; `None` when the server ends. [`drain`](Self::drain) waits for who has it: whoever was let
-    /// in before is among those that it ends.
-    pub(super) fn enter(&self) -> Option<TaskTrackerToken> {
-        let entered = self.tracker.token();
-        (!self.closing.is_cancelled()).then_some(entered)
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.0.cut.clone()
     }
 
-    pub(super) fn ending(&self) -> Ending {
-        Ending::new(self.ending.subscribe())
+    /// Leave to begin a session, unless the server ends. [`drain`](Self::drain) waits for who has it: whoever was let in
+    /// before is among those that it ends.
+    pub(super) fn enter(&self) -> Result<TaskTrackerToken, Refusal> {
+        let entered = self.0.tracker.token();
+        if self.0.closing.is_cancelled() {
+            return Err(Status::service_unavailable(SHUTTING_DOWN).into());
+        }
+        Ok(entered)
     }
 
-    /// For sessions that do not end although they were asked to: when that is so.
-    pub(super) async fn overdue(&self) {
-        let grace = self.ending().requested().await;
-        tokio::time::sleep(grace.saturating_add(self.farewell)).await;
+    pub(super) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.0.duration
+    }
+
+    pub(super) fn end_grace(&self) -> Duration {
+        self.0.end_grace
+    }
+
+    pub(super) fn farewell(&self) -> Duration {
+        self.0.farewell
     }
 
     pub(super) fn number(&self) -> u64 {
-        self.count.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Runs a session until it ends or is cut, which drops it.
-    pub(super) fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
-        let cut = self.cut.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = cut.cancelled() => {}
-                () = session => {}
-            }
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_that_begins_while_the_server_ends_is_ended_too() {
-        let sessions = Sessions::new(&Limits::default());
-        let entered = sessions.enter().unwrap();
-        let draining = sessions.drain(Duration::from_secs(1));
-        tokio::pin!(draining);
-        tokio::select! {
-            biased;
-            drained = &mut draining => panic!("{drained:?}"),
-            () = tokio::task::yield_now() => {}
-        }
-        assert!(sessions.enter().is_none());
-        sessions.spawn(std::future::pending());
-        drop(entered);
-        assert_eq!(draining.await, Drained { ended: 1, cut: 1 });
+        self.0.count.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

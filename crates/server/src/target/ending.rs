@@ -1,46 +1,71 @@
 //! When a session ends before its command does, and by which steps: the client has left, or the server is about to.
 
-use std::{convert::Infallible, future::Future, pin::Pin, time::Duration};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wsstream::remotecommand::Disconnect;
+use wsstream::remotecommand::{Disconnect, Failure};
 
 use super::{
     command::{DisconnectPolicy, OnDisconnect},
     descriptor::sleep,
     group::Group,
+    order::{Cause, Order},
 };
 
-/// Tells the sessions of a server that they are to end, and how much time their commands have for it.
+/// Tells a session that it is to end (the server ends, an operator said so, it has lasted too long), and how much time its
+/// command has for it.
 ///
 /// A [`Target`](super::Target) that heeds it lets the client have the last output and an honest failure. One that does
 /// not is dropped a little later, and its client is told by the server itself.
 #[derive(Debug, Clone)]
-pub struct Ending(Option<watch::Receiver<Option<Duration>>>);
+pub struct Ending(From);
+
+#[derive(Debug, Clone)]
+enum From {
+    Nobody,
+    Server(watch::Receiver<Option<Duration>>),
+    Order(Arc<Order>),
+}
 
 impl Ending {
     /// Follows a channel: `Some(grace)` asks the sessions to end, with this long between SIGTERM and SIGKILL.
     #[must_use]
     pub fn new(asked: watch::Receiver<Option<Duration>>) -> Self {
-        Self(Some(asked))
+        Self(From::Server(asked))
+    }
+
+    /// Of one session.
+    pub(crate) fn of(order: Arc<Order>) -> Self {
+        Self(From::Order(order))
     }
 
     /// Never asks.
     #[must_use]
     pub fn never() -> Self {
-        Self(None)
+        Self(From::Nobody)
     }
 
     /// Waits until the session is asked to end, and returns the grace. Cancel-safe; resolves at once afterwards.
     pub async fn requested(&self) -> Duration {
-        if let Some(mut asked) = self.0.clone()
-            && let Ok(grace) = asked.wait_for(Option::is_some).await.map(|grace| *grace)
-        {
-            return grace.unwrap_or_default();
+        match &self.0 {
+            From::Order(order) => return order.wait().await.grace,
+            From::Server(asked) => {
+                if let Ok(grace) = asked.clone().wait_for(Option::is_some).await.map(|grace| *grace) {
+                    return grace.unwrap_or_default();
+                }
+            }
+            From::Nobody => {}
         }
         std::future::pending().await
+    }
+
+    /// What the client is told of a session that was asked to end; `exit` is that of its command.
+    #[must_use]
+    pub fn failure(&self, exit: Option<u8>) -> Failure {
+        let given = if let From::Order(order) = &self.0 { order.given() } else { None };
+        given.map_or(&Cause::Shutdown, |given| &given.cause).failure(exit)
     }
 }
 

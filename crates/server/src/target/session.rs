@@ -1,9 +1,6 @@
 //! One exec session, seen from outside: a request and its streams in, an exit code or a failure out.
 
-use wsstream::{
-    proto::status::Status,
-    remotecommand::{ExitCode, Failure, Request, Streams},
-};
+use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
 use super::{
     command::{Background, SessionOptions},
@@ -28,9 +25,7 @@ pub(crate) async fn exec(
     };
     match result {
         Ok(exit) => Ok(ExitCode(exit.code)),
-        Err(error @ SessionError::Stopped(_)) => {
-            Err(Failure::status(Status::service_unavailable(error.to_string())))
-        }
+        Err(SessionError::Stopped(exit)) => Err(ending.failure(Some(exit.code))),
         Err(error) => {
             // Quoted: no control character of the error may begin a line of its own in a log.
             let quoted = error.to_string();
@@ -60,7 +55,7 @@ pub(crate) enum SessionError {
     #[error("cannot wait for the command: {0}")]
     Wait(std::io::Error),
     /// The server ended it. Never reported as an exit code: a command that heeds SIGTERM may well exit with 0.
-    #[error("the server is shutting down and ended the command (exit code {})", .0.code)]
+    #[error("the server ended the command (exit code {})", .0.code)]
     Stopped(Exit),
 }
 

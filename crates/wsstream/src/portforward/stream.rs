@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::channel::{ChannelSource, ChannelTarget};
 use super::pair::PairTarget;
+use crate::meter::Meter;
 use crate::spdy::{StreamReader, Watch};
 
 /// A forwarded connection: bytes both ways, each with an end of its own.
@@ -25,7 +27,16 @@ pub struct PortStream {
 
 impl PortStream {
     pub(super) fn new(from: Source, to: Target) -> Self {
-        Self { reader: PortReader { from, rest: Bytes::new() }, writer: PortWriter { to, closed: false } }
+        Self {
+            reader: PortReader { from, rest: Bytes::new(), meter: None },
+            writer: PortWriter { to, closed: false, meter: None },
+        }
+    }
+
+    /// Counts what goes either way from now on. What a meter counts may still be on its way to the peer.
+    pub fn measure(&mut self, meter: &Arc<Meter>) {
+        self.reader.meter = Some(Arc::clone(meter));
+        self.writer.meter = Some(Arc::clone(meter));
     }
 
     /// The next bytes, never empty, or `None` when the peer has ended its direction. Cancel-safe.
@@ -130,8 +141,9 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub struct PortReader {
     from: Source,
-    /// What `AsyncRead` has begun to hand out.
+    /// What `AsyncRead` has begun to hand out; counted already.
     rest: Bytes,
+    meter: Option<Arc<Meter>>,
 }
 
 impl PortReader {
@@ -169,9 +181,17 @@ impl PortReader {
         if !self.rest.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
         }
-        match &mut self.from {
-            Source::Channel(channel) => channel.poll_chunk(cx),
-            Source::Stream(stream) => stream.poll_chunk(cx).map_err(Into::into),
+        let chunk = match &mut self.from {
+            Source::Channel(channel) => ready!(channel.poll_chunk(cx))?,
+            Source::Stream(stream) => ready!(stream.poll_chunk(cx))?,
+        };
+        self.count(chunk.as_ref().map_or(0, Bytes::len));
+        Poll::Ready(Ok(chunk))
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.add_input(bytes);
         }
     }
 
@@ -182,10 +202,12 @@ impl PortReader {
         if !self.rest.is_empty() {
             return Some(std::mem::take(&mut self.rest));
         }
-        match &mut self.from {
+        let chunk = match &mut self.from {
             Source::Channel(channel) => channel.try_chunk(),
             Source::Stream(stream) => stream.try_chunk(),
-        }
+        }?;
+        self.count(chunk.len());
+        Some(chunk)
     }
 }
 
@@ -242,6 +264,7 @@ impl AsyncRead for PortReader {
 pub struct PortWriter {
     to: Target,
     closed: bool,
+    meter: Option<Arc<Meter>>,
 }
 
 impl PortWriter {
@@ -255,9 +278,18 @@ impl PortWriter {
         if data.is_empty() {
             return Ok(());
         }
+        let bytes = data.len();
         match &mut self.to {
-            Target::Channel(channel) => channel.writer().send(data).await.map_err(Into::into),
-            Target::Stream(pair) => pair.writer()?.send(data).await.map_err(Into::into),
+            Target::Channel(channel) => channel.writer().send(data).await?,
+            Target::Stream(pair) => pair.writer()?.send(data).await?,
+        }
+        self.count(bytes);
+        Ok(())
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.add_output(bytes);
         }
     }
 
@@ -287,10 +319,12 @@ impl PortWriter {
 impl AsyncWrite for PortWriter {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.writable()?;
-        match &mut self.to {
-            Target::Channel(channel) => Pin::new(channel.writer()).poll_write(cx, data),
-            Target::Stream(pair) => Pin::new(pair.writer()?).poll_write(cx, data),
-        }
+        let written = match &mut self.to {
+            Target::Channel(channel) => ready!(Pin::new(channel.writer()).poll_write(cx, data))?,
+            Target::Stream(pair) => ready!(Pin::new(pair.writer()?).poll_write(cx, data))?,
+        };
+        self.count(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use wsstream_proto::terminal_size::{Decoder, TerminalSize};
 use super::SessionEnd;
 use super::wire::{Gone, WireReader, WireWriter};
 use crate::gather::Pieces;
+use crate::meter::Meter;
 
 /// The streams that the client asked for. *Not requested* is `None`; a stream that is requested and *at its end* is
 /// there and says so.
@@ -38,15 +39,37 @@ impl Streams {
     pub(super) fn new(disconnect: Disconnect) -> Self {
         Self { stdin: None, stdout: None, stderr: None, resize: None, disconnect }
     }
+
+    /// Counts what goes over the streams from now on. What a meter counts may still be on its way to the client.
+    pub fn measure(&mut self, meter: &Arc<Meter>) {
+        if let Some(stdin) = &mut self.stdin {
+            stdin.meter = Some(Arc::clone(meter));
+        }
+        if let Some(stdout) = &mut self.stdout {
+            stdout.meter = Some(Arc::clone(meter));
+        }
+        if let Some(stderr) = &mut self.stderr {
+            (stderr.meter, stderr.errors) = (Some(Arc::clone(meter)), true);
+        }
+    }
 }
 
 /// The command's standard input.
 #[derive(Debug)]
-pub struct Input(WireReader);
+pub struct Input {
+    wire: WireReader,
+    meter: Option<Arc<Meter>>,
+}
 
 impl Input {
-    pub(super) fn new(reader: WireReader) -> Self {
-        Self(reader)
+    pub(super) fn new(wire: WireReader) -> Self {
+        Self { wire, meter: None }
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.add_input(bytes);
+        }
     }
 
     /// The next bytes, never empty, or `None` at the end of input: the client closed stdin (v5, SPDY), or, where a
@@ -56,14 +79,18 @@ impl Input {
     ///
     /// The connection was lost, or the client reset the stream: what was read is not all of the input.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        self.0.chunk().await
+        let chunk = self.wire.chunk().await?;
+        self.count(chunk.as_ref().map_or(0, Bytes::len));
+        Ok(chunk)
     }
 
     /// What has come already, never empty, without waiting: `None` when nothing has, also at the end and when the
     /// connection is lost, which [`chunk`](Self::chunk) tells. To be asked behind it, so that several pieces can be handed
     /// on in one (vectored) write: a piece ends where the read from the wire did, in the middle of a message or behind one.
     pub fn try_chunk(&mut self) -> Option<Bytes> {
-        self.0.try_chunk()
+        let chunk = self.wire.try_chunk()?;
+        self.count(chunk.len());
+        Some(chunk)
     }
 
     /// Hands everything on to `to`, the command's end of a pipe, until the end of input; returns how many bytes that were.
@@ -91,18 +118,34 @@ impl AsyncRead for Input {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.wire).poll_read(cx, buf))?;
+        self.count(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
 /// One of the command's outputs. Closing or dropping it tells a WebSocket client nothing and ends the stream of a SPDY
 /// client; only the status says how the command ended.
 #[derive(Debug)]
-pub struct Output(WireWriter);
+pub struct Output {
+    wire: WireWriter,
+    meter: Option<Arc<Meter>>,
+    /// It counts as stderr.
+    errors: bool,
+}
 
 impl Output {
-    pub(super) fn new(writer: WireWriter) -> Self {
-        Self(writer)
+    pub(super) fn new(wire: WireWriter) -> Self {
+        Self { wire, meter: None, errors: false }
+    }
+
+    fn count(&self, bytes: usize) {
+        match &self.meter {
+            Some(meter) if self.errors => meter.add_errors(bytes),
+            Some(meter) => meter.add_output(bytes),
+            None => {}
+        }
     }
 
     /// Sends `data` as one message, without copying it when it is long. Resolves when it is queued whole, which waits
@@ -119,27 +162,32 @@ impl Output {
         if data.is_empty() {
             return Ok(());
         }
-        self.0.send(data).await
+        let bytes = data.len();
+        self.wire.send(data).await?;
+        self.count(bytes);
+        Ok(())
     }
 }
 
 impl AsyncWrite for Output {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, data)
+        let written = ready!(Pin::new(&mut self.wire).poll_write(cx, data))?;
+        self.count(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        self.0.finish();
+        self.wire.finish();
     }
 }
 
