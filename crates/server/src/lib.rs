@@ -37,6 +37,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod authz;
 pub mod config;
 pub mod duration;
 pub mod kubeconfig;

@@ -5,8 +5,9 @@ mod http;
 
 use crate::{
     Limits, Pods,
-    api::{Api, Drained},
+    api::{Access, Api, Drained},
     auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
+    authz::{Policy, PolicyError},
     config::AccessOptions,
     kubeconfig::{Kubeconfig, KubeconfigError},
     tls::{self, Certificate, TlsError},
@@ -125,6 +126,9 @@ pub enum ServeError {
     /// The users file cannot be used.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The kubeconfig cannot be written.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
@@ -181,6 +185,7 @@ impl Server {
         };
         let token = tokens.first().cloned();
         let users = access.users.as_deref().map(Users::read_file).transpose()?;
+        let policy = access.policy.as_deref().map(Policy::read_file).transpose()?;
         if token.is_none() && users.is_none() {
             return Err(ServeError::NoToken);
         }
@@ -216,7 +221,11 @@ impl Server {
         if let Some(users) = users {
             chain = chain.then(users);
         }
-        let api = Api::with_limits(pods, chain, &limits);
+        let mut access = Access::new(chain);
+        if let Some(policy) = policy {
+            access = access.authorizer(policy);
+        }
+        let api = Api::with_limits(pods, access, &limits);
         Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
     }
 }

@@ -12,6 +12,10 @@ pub(crate) struct AccessArgs {
     /// random token is made then
     #[arg(long, value_name = "FILE")]
     pub(super) users: Option<PathBuf>,
+    /// What users and groups may do (TOML); read again when it changes. What no rule allows is refused
+    /// [default: everybody who has a token may do everything]
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
 }
 
 impl AccessArgs {
@@ -19,6 +23,7 @@ impl AccessArgs {
     pub(crate) fn apply(self, config: &mut Config) {
         let access = &mut config.access;
         set(self.users, &mut access.users);
+        set(self.policy, &mut access.policy);
     }
 }
 

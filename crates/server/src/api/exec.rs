@@ -6,6 +6,7 @@
 use super::{
     Api, SpeaksFirst,
     answer::Refusal,
+    gate::{self, Caller, Named, Place},
     pods::{Names, names},
     query::Query,
     registry::{Entry, Protocol, SessionKind},
@@ -16,12 +17,8 @@ use crate::{
     pod::{Container, Pod, PodSnapshot},
     target::{Cause, Ending, Target},
 };
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
-use http::{HeaderMap, header};
+use axum::{body::Body, extract::Request, response::Response};
+use http::{HeaderMap, Uri, header};
 use std::sync::Arc;
 use wsstream::{
     proto::{
@@ -33,42 +30,38 @@ use wsstream::{
 };
 
 pub(crate) async fn exec(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let place = Place::named(&api, path, &request)?;
-    exec_in(&api, &place, request)
+    let place = named(&caller, path, &request.uri().clone()).await?;
+    exec_in(&place, request)
 }
 
 pub(crate) async fn attach(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let place = Place::named(&api, path, &request)?;
-    attach_in(&api, &place, request)
+    let place = named(&caller, path, &request.uri().clone()).await?;
+    attach_in(&place, request)
 }
 
-/// Where a session takes place, and how the rest of the request is spelled.
-pub(crate) struct Place {
-    pub(crate) snapshot: Arc<PodSnapshot>,
-    pub(crate) container: Container,
-    pub(crate) spelling: Spelling,
-}
-
-impl Place {
-    /// As the API server's paths name it: the container, if there are several, by a parameter.
-    fn named(api: &Api, path: Names<(String, String)>, request: &Request) -> Result<Self, Refusal> {
-        let (namespace, name) = names(path)?;
-        let (pod, snapshot) = find_pod(api, &namespace, &name)?;
-        let container = find_container(&pod, Query::of(request.uri()).text("container"))?.clone();
-        Ok(Self { snapshot, container, spelling: Spelling::ApiServer })
-    }
+/// As the API server's paths name it: the container, if there are several, by a parameter.
+async fn named<A: gate::Action>(
+    caller: &Caller,
+    path: Names<(String, String)>,
+    uri: &Uri,
+) -> Result<Place<A>, Refusal> {
+    let (namespace, name) = names(path)?;
+    let query = Query::of(uri);
+    let (namespace, pod, container) = (namespace.as_str(), name.as_str(), query.text("container"));
+    caller.place(Named { namespace, pod, uid: None, container, spelling: Spelling::ApiServer }).await
 }
 
 /// Runs a command in a place.
-pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
+pub(crate) fn exec_in(place: &Place<gate::Exec>, mut request: Request) -> Result<Response, Refusal> {
+    let api = place.api();
     check(SessionKind::Exec, place, &request)?;
     let exec = match server::Exec::accept_spelled(&mut request, place.spelling) {
         Ok(exec) => exec.options(api.session_options()),
@@ -83,7 +76,8 @@ pub(crate) fn exec_in(api: &Api, place: &Place, mut request: Request) -> Result<
 }
 
 /// Attaches to what runs in a place.
-pub(crate) fn attach_in(api: &Api, place: &Place, mut request: Request) -> Result<Response, Refusal> {
+pub(crate) fn attach_in(place: &Place<gate::Attach>, mut request: Request) -> Result<Response, Refusal> {
+    let api = place.api();
     check(SessionKind::Attach, place, &request)?;
     let attach = match server::Attach::accept_spelled(&mut request, place.spelling) {
         Ok(attach) => attach.options(api.session_options()),
@@ -112,7 +106,7 @@ fn switch(response: http::Response<()>, spdy: bool) -> Response {
 }
 
 /// Everything else that can be wrong before the upgrade is looked at.
-fn check(kind: SessionKind, place: &Place, request: &Request) -> Result<(), Refusal> {
+fn check<A>(kind: SessionKind, place: &Place<A>, request: &Request) -> Result<(), Refusal> {
     let phase = place.snapshot.phase;
     if phase.is_over() {
         let verb = if kind == SessionKind::Exec { "exec into" } else { "attach to" };
@@ -124,10 +118,10 @@ fn check(kind: SessionKind, place: &Place, request: &Request) -> Result<(), Refu
 }
 
 /// Everything that stands between a request that is right and its session.
-fn begin(
+fn begin<A>(
     api: &Api,
     kind: SessionKind,
-    place: &Place,
+    place: &Place<A>,
     protocol: Protocol,
     request: &Request,
 ) -> Result<Session, Refusal> {
@@ -187,7 +181,7 @@ struct InTarget {
 }
 
 impl InTarget {
-    fn new(place: &Place, session: &Session, api: &Api) -> Self {
+    fn new<A>(place: &Place<A>, session: &Session, api: &Api) -> Self {
         Self {
             target: place.container.target.clone(),
             sessions: api.sessions().clone(),

@@ -3,7 +3,8 @@
 use super::{
     Api,
     answer::{Refusal, with_type},
-    exec::{find_container, find_pod, protocol},
+    exec::protocol,
+    gate::{Caller, Named, Place, ReadLog},
     outcome::{LogEnd, LogReport, NOT_BEGUN, channel_loss},
     pods::{Names, names},
     query::Query,
@@ -11,15 +12,8 @@ use super::{
     session::{Facts, Session},
     sessions::SHUTTING_DOWN,
 };
-use crate::{
-    pod::{Container, PodSnapshot},
-    target::{LogOptions, LogStream},
-};
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
+use crate::target::{LogOptions, LogStream};
+use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use futures_util::{
     FutureExt, Stream, StreamExt,
@@ -40,31 +34,32 @@ use wsstream::{
     connection::End,
     proto::subprotocol::READER,
     reader::{self, ReaderError, ReaderOptions},
+    remotecommand::Spelling,
     server::Upgrade,
     upgrade::is_websocket,
 };
 
 pub(crate) async fn get(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (namespace, name) = names(path)?;
-    let query = Query::of(request.uri());
-    let options = options(&query)?;
-    let (pod, snapshot) = find_pod(&api, &namespace, &name)?;
-    let container = find_container(&pod, query.text("container"))?;
-    log_of(&api, &snapshot, container, options, request).await
+    let uri = request.uri().clone();
+    let query = Query::of(&uri);
+    let (namespace, pod, container) = (namespace.as_str(), name.as_str(), query.text("container"));
+    let place =
+        caller.place(Named { namespace, pod, uid: None, container, spelling: Spelling::ApiServer }).await?;
+    log_of(&place, options(&query)?, request).await
 }
 
 /// Sends the log of a container.
 pub(crate) async fn log_of(
-    api: &Api,
-    snapshot: &Arc<PodSnapshot>,
-    container: &Container,
+    place: &Place<ReadLog>,
     options: LogOptions,
     mut request: Request,
 ) -> Result<Response, Refusal> {
+    let (api, snapshot, container) = (place.api(), &place.snapshot, &place.container);
     drop(api.sessions().enter()?);
     let follow = options.follow;
     let log =

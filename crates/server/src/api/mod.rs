@@ -4,9 +4,11 @@
 //! `/readyz` is authenticated, unknown paths included, so that an outsider learns nothing from a 404.
 
 mod accept;
+mod access;
 pub(crate) mod answer;
 mod discovery;
 pub(crate) mod exec;
+pub(crate) mod gate;
 mod health;
 pub(crate) mod log;
 mod object;
@@ -21,15 +23,11 @@ mod sessions;
 mod table;
 mod watch;
 
+pub use access::Access;
 pub use registry::{SessionInfo, SessionKind};
 pub use sessions::{Drained, Sessions};
 
-use crate::{
-    Limits, Pods, Readiness,
-    auth::{self, Authenticator},
-    kubelet,
-    pod::Ports,
-};
+use crate::{Limits, Pods, Readiness, auth, kubelet, pod::Ports};
 use answer::Refusal;
 use axum::{
     Router,
@@ -38,6 +36,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
+use gate::Gate;
 use std::{fmt, net::SocketAddr, sync::Arc};
 use wsstream::{
     MemoryBudget, portforward::server as forward, proto::status::Status, remotecommand::server::Options,
@@ -51,7 +50,7 @@ pub struct Api {
 
 struct Shared {
     pods: Pods,
-    authenticator: Box<dyn Authenticator>,
+    access: Access,
     sessions: Sessions,
     readiness: Readiness,
     /// One for all sessions, because of the memory budgets in it.
@@ -70,14 +69,14 @@ pub struct Peer(pub SocketAddr);
 pub(crate) struct SpeaksFirst;
 
 impl Api {
-    /// Offers `pods` to whom `authenticator` lets in, with default [`Limits`].
-    pub fn new(pods: Pods, authenticator: impl Authenticator) -> Self {
-        Self::with_limits(pods, authenticator, &Limits::default())
+    /// Offers `pods` to whom `access` lets in (an [`Authenticator`](auth::Authenticator) will do), with default [`Limits`].
+    pub fn new(pods: Pods, access: impl Into<Access>) -> Self {
+        Self::with_limits(pods, access, &Limits::default())
     }
 
     /// The same with the clocks of sessions and of shutdown as in `limits`; what it says about connections is for who
     /// accepts them.
-    pub fn with_limits(pods: Pods, authenticator: impl Authenticator, limits: &Limits) -> Self {
+    pub fn with_limits(pods: Pods, access: impl Into<Access>, limits: &Limits) -> Self {
         let mut options = Options::default();
         options.timeouts.ping_interval = limits.ping_interval;
         options.timeouts.dead_peer = limits.dead_peer;
@@ -92,7 +91,7 @@ impl Api {
         let sessions = Sessions::new(limits);
         let shared = Shared {
             pods,
-            authenticator: Box::new(authenticator),
+            access: access.into(),
             sessions,
             readiness: Readiness::default(),
             options,
@@ -161,7 +160,7 @@ impl Api {
             .merge(kubelet::routes())
             .fallback(any(|| async { Refusal::no_such_resource() }))
             .method_not_allowed_fallback(method_not_allowed)
-            .with_state(self.clone());
+            .with_state(Gate::new(self.clone()));
         // Around the whole router and not its routes: those add `Allow` to what the layer answers, which tells an
         // outsider the paths that exist.
         let guarded = Router::new()
@@ -186,7 +185,7 @@ async fn method_not_allowed() -> Refusal {
 async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     let outcome = match auth::normalise(&mut head) {
-        Ok(()) => api.shared.authenticator.authenticate(&head).await,
+        Ok(()) => api.shared.access.authenticator.authenticate(&head).await,
         Err(denied) => Err(denied),
     };
     match outcome {

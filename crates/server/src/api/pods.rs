@@ -1,9 +1,9 @@
 //! Pods and namespaces: get and list, as objects or as a table.
 
 use super::{
-    Api,
     accept::{Representation, representation},
     answer::{Refusal, json as answer_json},
+    gate::{Caller, Look, Named, PodPlace},
     object,
     query::Query,
     selector::Selector,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::pod::PodSnapshot;
 use axum::{
-    extract::{Path, State, rejection::PathRejection},
+    extract::{Path, rejection::PathRejection},
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -20,7 +20,7 @@ use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use wsstream::proto::status::Status;
+use wsstream::{proto::status::Status, remotecommand::Spelling};
 
 /// Path parameters that are not UTF-8 get our kind of answer, not axum's.
 pub(crate) type Names<T> = Result<Path<T>, PathRejection>;
@@ -29,29 +29,34 @@ pub(crate) fn names<T>(path: Names<T>) -> Result<T, Refusal> {
     path.map(|Path(names)| names).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-pub(crate) async fn list_all(
-    State(api): State<Api>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    list(&api, None, &uri, &headers)
+pub(crate) async fn list_all(caller: Caller, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+    list(&caller, None, &uri, &headers).await
 }
 
 pub(crate) async fn list_namespaced(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     // A namespace without pods is an empty list, as upstream has it, whether or not it exists.
-    list(&api, Some(&names(path)?), &uri, &headers)
+    list(&caller, Some(&names(path)?), &uri, &headers).await
 }
 
-fn list(api: &Api, namespace: Option<&str>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
+async fn list(
+    caller: &Caller,
+    namespace: Option<&str>,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
     let query = Query::of(uri);
     let representation = representation(headers)?;
     let selector = Selector::parse(namespace, &query)?;
-    if query.flag("watch") {
+    let watch = query.flag("watch");
+    let verb = if watch { "watch" } else { "list" };
+    let name = selector.only_name().unwrap_or_default();
+    let api = caller.collection(verb, "pods", namespace.unwrap_or_default(), name).await?;
+    if watch {
         return watch::start(api, selector, &query, representation);
     }
     let (all, version) = api.pods().list();
@@ -85,13 +90,15 @@ fn list(api: &Api, namespace: Option<&str>, uri: &Uri, headers: &HeaderMap) -> R
 }
 
 pub(crate) async fn get(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let (namespace, name) = names(path)?;
-    let (_, pod) = api.pods().get(&namespace, &name).ok_or_else(|| Status::not_found("pods", &name))?;
+    let (namespace, pod) = names(path)?;
+    let (namespace, pod) = (namespace.as_str(), pod.as_str());
+    let named = Named { namespace, pod, uid: None, container: None, spelling: Spelling::ApiServer };
+    let PodPlace { snapshot: pod, .. } = caller.pod::<Look>(named).await?;
     Ok(answer_json(&match representation(&headers)? {
         Representation::Object => object::pod(&pod),
         Representation::Table(form) => {
@@ -104,22 +111,25 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn list_namespaces(
-    State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let api = caller.collection("list", "namespaces", "", "").await?;
     let all: Vec<_> = api.pods().namespaces().into_iter().collect();
     let (_, version) = api.pods().list();
     namespaces(&all, version, true, &uri, &headers)
 }
 
 pub(crate) async fn get_namespace(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = names(path)?;
+    // Upstream has a namespace lie in itself.
+    let api = caller.collection("get", "namespaces", &name, &name).await?;
     let found = api.pods().namespaces().remove_entry(&name);
     let found = found.ok_or_else(|| Status::not_found("namespaces", &name))?;
     let (_, version) = api.pods().list();

@@ -4,20 +4,16 @@
 //! shows only the second answer.
 
 use super::{
-    Api,
     answer::Refusal,
-    exec::{find_pod, protocol},
+    exec::protocol,
+    gate::{self, Caller, Named, PodPlace},
     pods::{Names, names},
     registry::{Entry, SessionKind},
     session::{Facts, Session},
     sessions::Sessions,
 };
-use crate::pod::{Phase, Pod, PodSnapshot, Ports};
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
+use crate::pod::{Phase, Ports};
+use axum::{body::Body, extract::Request, response::Response};
 use http::header;
 use std::sync::Arc;
 use wsstream::{
@@ -27,23 +23,23 @@ use wsstream::{
 };
 
 pub(crate) async fn portforward(
-    State(api): State<Api>,
+    caller: Caller,
     path: Names<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (namespace, name) = names(path)?;
-    let (pod, snapshot) = find_pod(&api, &namespace, &name)?;
-    forward_to(&api, &pod, &snapshot, Spelling::ApiServer, request)
+    let (namespace, pod) = names(path)?;
+    let (namespace, pod) = (namespace.as_str(), pod.as_str());
+    let place = Named { namespace, pod, uid: None, container: None, spelling: Spelling::ApiServer };
+    forward_to(&caller.pod(place).await?, request)
 }
 
-/// Forwards to the ports of a pod; `spelling` is that of their parameter, where the client needs one.
+/// Forwards to the ports of a pod; the spelling is that of their parameter, where the client needs one.
 pub(crate) fn forward_to(
-    api: &Api,
-    pod: &Pod,
-    snapshot: &Arc<PodSnapshot>,
-    spelling: Spelling,
+    place: &PodPlace<gate::PortForward>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
+    let PodPlace { pod, snapshot, spelling, allowed } = place;
+    let (api, spelling) = (allowed.api(), *spelling);
     if snapshot.phase != Phase::Running {
         let phase = snapshot.phase;
         return Err(Refusal::bad_request(format!(

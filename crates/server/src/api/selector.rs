@@ -58,6 +58,17 @@ impl Selector {
         Ok(Self { namespace: namespace.map(str::to_owned), labels, fields })
     }
 
+    /// The one name that can match, where there is one: a list of one pod is asked for as that pod.
+    pub(crate) fn only_name(&self) -> Option<&str> {
+        self.fields.iter().find_map(|(field, test)| match (field, test) {
+            (Field::Name, Test::In(names)) => match names.as_slice() {
+                [only] => Some(only.as_str()),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     pub(crate) fn matches(&self, pod: &PodSnapshot) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
             && self.labels.iter().all(|(key, test)| test.holds(pod.labels.get(key).map(String::as_str)))

@@ -8,4 +8,6 @@ use std::path::PathBuf;
 pub struct AccessOptions {
     /// Users with hashed tokens; see [`Users`](crate::auth::Users). Read again when it changes.
     pub users: Option<PathBuf>,
+    /// What they may do; see [`Policy`](crate::authz::Policy). `None`: everything. Read again when it changes.
+    pub policy: Option<PathBuf>,
 }

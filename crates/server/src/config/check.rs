@@ -4,6 +4,7 @@
 use super::{Config, ConfigError};
 use crate::{
     auth::{Token, Users},
+    authz::Policy,
     tls::Certificate,
 };
 use std::{collections::BTreeMap, fmt, path::Path};
@@ -43,6 +44,9 @@ impl Config {
         }
         if let Some(path) = &self.access.users {
             faults.extend(Users::read_file(path).err().map(|error| Fault::new("users", error)));
+        }
+        if let Some(path) = &self.access.policy {
+            faults.extend(Policy::read_file(path).err().map(|error| Fault::new("policy", error)));
         }
         faults
     }

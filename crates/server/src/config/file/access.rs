@@ -39,6 +39,7 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     config.tls_key = raw.tls_key.take().map(|path| source.resolve(path.into_inner()));
     config.token_file = raw.token_file.take().map(|path| source.resolve(path));
     config.access.users = raw.users.take().map(|path| source.resolve(path));
+    config.access.policy = raw.policy.take().map(|path| source.resolve(path));
     config.kubeconfig = raw.kubeconfig.take().map(|path| source.resolve(path));
     Ok(())
 }

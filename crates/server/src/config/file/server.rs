@@ -18,6 +18,7 @@ pub(super) struct RawServer {
     pub(super) tls_key: Option<Spanned<PathBuf>>,
     pub(super) token_file: Option<PathBuf>,
     pub(super) users: Option<PathBuf>,
+    pub(super) policy: Option<PathBuf>,
     pub(super) kubeconfig: Option<PathBuf>,
     #[serde(default)]
     pub(super) insecure_http: bool,

@@ -1,0 +1,40 @@
+//! Everything that decides whether a request is served.
+
+use crate::{
+    auth::Authenticator,
+    authz::{Authorizer, Everything},
+};
+use std::fmt;
+
+/// Who is let in, and what they may do then. An [`Authenticator`] alone becomes one in which everybody who is let in may do
+/// everything.
+pub struct Access {
+    pub(super) authenticator: Box<dyn Authenticator>,
+    pub(super) authorizer: Box<dyn Authorizer>,
+}
+
+impl Access {
+    /// Lets in whom `authenticator` names; they may do everything.
+    pub fn new(authenticator: impl Authenticator) -> Self {
+        Self { authenticator: Box::new(authenticator), authorizer: Box::new(Everything) }
+    }
+
+    /// They may do what `authorizer` allows.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Box::new(authorizer);
+        self
+    }
+}
+
+impl<A: Authenticator> From<A> for Access {
+    fn from(authenticator: A) -> Self {
+        Self::new(authenticator)
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
