@@ -1,5 +1,8 @@
 //! The command line as it is typed: the verbs and what they share. Each verb's own flags are in its file.
 
+use crate::admin::drain::{self, DrainArgs};
+use crate::admin::kill::{self, KillArgs};
+use crate::admin::ps::{self, PsArgs};
 use crate::attach::{self, AttachArgs};
 use crate::exec::{self, ExecArgs};
 use crate::exit::{self, Exit};
@@ -66,6 +69,12 @@ pub(crate) enum Verb {
     PortForward(PortForwardArgs),
     /// Make a token for a user of `serve --users`
     Token(TokenArgs),
+    /// List the sessions of a server on this machine
+    Ps(PsArgs),
+    /// End sessions of a server on this machine
+    Kill(KillArgs),
+    /// Let a server on this machine finish its sessions, and end it
+    Drain(DrainArgs),
     /// Print what makes a shell complete the words of wsstream
     Completions(CompletionsArgs),
     /// Write the man pages, one for each verb
@@ -99,6 +108,9 @@ impl Verb {
             Self::Logs(args) => logs::run(args).await,
             Self::PortForward(args) => port_forward::run(args).await,
             Self::Token(args) => token::run(&args),
+            Self::Ps(args) => ps::run(&args).await,
+            Self::Kill(args) => kill::run(&args).await,
+            Self::Drain(args) => drain::run(&args).await,
             Self::Completions(args) => generate::completions(&args).await,
             Self::Man(args) => generate::man(&args),
         }

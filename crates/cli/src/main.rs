@@ -2,6 +2,7 @@
 //!
 //! This file starts the runtime, runs one verb and turns its end into an exit code; each verb is a file.
 
+mod admin;
 mod args;
 mod attach;
 mod connection;

@@ -35,6 +35,7 @@
 //! where it was), one for each request refused by authentication. At `warn`: sessions that were cut, the connection limit,
 //! shortages, secrets that others can read. At `debug`: what a client did wrong below HTTP. Never: tokens, queries, commands.
 
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod authz;

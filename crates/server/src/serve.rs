@@ -328,12 +328,14 @@ impl Bound {
         let Self { listeners, certificate, api, limits, .. } = self;
         let drain = limits.drain;
         let cut = CancellationToken::new();
+        // Not that of the sessions: a server that drains refuses them, and still says so.
+        let stopping = CancellationToken::new();
         let shared = Arc::new(accept::Shared {
             router: api.router(),
             tls: certificate.map(|certificate| TlsAcceptor::from(certificate.config)),
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             connections: TaskTracker::new(),
-            closing: api.sessions().closing(),
+            closing: stopping.clone(),
             cut: cut.clone(),
             limits,
         });
@@ -346,6 +348,7 @@ impl Bound {
         shutdown.await;
 
         api.sessions().close();
+        stopping.cancel();
         loops.shutdown().await;
         shared.connections.close();
         let sessions = async {

@@ -34,15 +34,20 @@ impl Manager {
 
     /// Clients can connect.
     pub(super) fn ready(&mut self) {
-        self.phase = "serving";
+        self.phase("serving");
         self.tell(&[NotifyState::Ready]);
         self.sessions(0);
     }
 
-    /// New sessions are refused, and the running ones may end. `limit`: when we have ended at the latest.
-    pub(super) fn stopping(&mut self, phase: &'static str, limit: Duration) {
+    /// The word before the number of sessions, from the next beat on.
+    pub(super) fn phase(&mut self, phase: &'static str) {
         self.phase = phase;
         self.told = None;
+    }
+
+    /// New sessions are refused, and the running ones may end. `limit`: when we have ended at the latest.
+    pub(super) fn stopping(&mut self, limit: Duration) {
+        self.phase("stopping");
         let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
         self.tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
     }

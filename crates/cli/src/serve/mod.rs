@@ -1,10 +1,12 @@
 //! `wsstream serve`: make this machine reachable by kubectl.
 
 mod access;
+mod admin;
 mod banner;
 mod check;
 mod forward;
 mod inherited;
+mod lifetime;
 mod manager;
 #[cfg(test)]
 mod parity;
@@ -14,21 +16,19 @@ mod policy;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::notice::print_line;
 use crate::signals::Interrupts;
 use access::AccessArgs;
-use banner::Banner;
+use admin::AdminArgs;
 use clap::Args;
 use forward::ForwardArgs;
 use inherited::Inherited;
-use manager::Manager;
 use place::Place;
 use pods::{Connected, HostFlag, RunFlag};
 use policy::PolicyArgs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use wsstream_server::serve::DEFAULT_LISTEN;
-use wsstream_server::{Config, PodSpec, Server};
+use wsstream_server::{Config, PodSpec};
 
 /// What was typed.
 #[derive(Debug, Args)]
@@ -97,6 +97,8 @@ pub(crate) struct ServeArgs {
     forward: ForwardArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Not typed.
     #[arg(skip)]
     inherited: Inherited,
@@ -121,6 +123,8 @@ struct Plan {
     config: Config,
     place: Place,
     inherited: Inherited,
+    /// The first address, for the names of files.
+    first: SocketAddr,
 }
 
 /// Runs the verb until it is told to stop.
@@ -129,57 +133,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         return check::run(args);
     }
     // First of all: what is written below is taken back also when we are told to stop half-way.
-    let mut interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
-    let Plan { config, place, inherited } = args.plan()?;
-    let mut manager = Manager::of_this_service();
-    let specs = config.pods.clone();
-    let keeper = config.session.command.keeper.clone();
-    let only_inherited = config.listen.is_empty();
-    let mut options = config.into_options().map_err(Failure::local)?;
-    if only_inherited {
-        options.listen.clear();
-    }
-    let drain = options.limits.drain;
-    // And a little for what comes after the sessions.
-    let limit = options.limits.shutdown() + crate::LEAVE;
-    if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
-        // Each session tries again, and says so to its client.
-        tracing::error!(%error, "cannot start the process that keeps commands");
-    }
-    let bound = Server::bind_on(options, inherited.tcp).await.map_err(Failure::local)?;
-    // Held until the end, and dropped on every way there.
-    let kubeconfig = place.path.clone();
-    let _written = place.written();
-    Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
-
-    let sessions = bound.api().sessions().clone();
-    manager.ready();
-
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut stop = Some(stop);
-    let serving = bound.run(async {
-        // Both a word and a dropped sender mean stop.
-        let _ = stopped.await;
-    });
-    tokio::pin!(serving);
-    loop {
-        tokio::select! {
-            _ = &mut serving => return Ok(Exit::Success),
-            () = manager.tick() => manager.beat(sessions.running()),
-            interrupt = interrupts.next() => match stop.take() {
-                Some(stop) => {
-                    let _ = stop.send(());
-                    manager.stopping("stopping", limit);
-                    print_line(&format!(
-                        "wsstream: {}: stopping; sessions have {} s to end, a second signal ends them now",
-                        interrupt.name,
-                        drain.as_secs(),
-                    ));
-                }
-                None => return Err(Failure::signal(interrupt.number, interrupt.name)),
-            },
-        }
-    }
+    let interrupts = Interrupts::listen().map_err(|error| Failure::local(format!("signals: {error}")))?;
+    lifetime::run(args.plan()?, interrupts).await
 }
 
 impl ServeArgs {
@@ -205,6 +160,7 @@ impl ServeArgs {
         }
         config.token_file = self.token_file.or(config.token_file);
         self.policy.apply(&mut config);
+        self.admin.apply(&mut config);
         self.access.apply(&mut config);
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {
@@ -235,7 +191,7 @@ impl ServeArgs {
             config.pods.push(host);
         }
         self.forward.apply(&mut config)?;
-        Ok(Plan { config, place, inherited: self.inherited })
+        Ok(Plan { config, place, inherited: self.inherited, first })
     }
 }
 

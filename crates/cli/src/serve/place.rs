@@ -68,13 +68,17 @@ fn default_file(address: SocketAddr, pid: u32, env: impl Fn(&str) -> Option<Path
         .filter(|path| path.is_dir())
         .or_else(|| directory("XDG_STATE_HOME"))
         .or_else(|| directory("HOME").map(|home| home.join(".local/state")))?;
+    Some(base.join("wsstream").join(name_of(address, pid) + ".kubeconfig"))
+}
+
+/// What the files of a server at this address begin with.
+pub(super) fn name_of(address: SocketAddr, pid: u32) -> String {
     // A colon would end the path in $KUBECONFIG.
     let name = match address.port() {
         0 => format!("{}-pid{pid}", address.ip()),
         port => format!("{}-{port}", address.ip()),
     };
-    let name = name.replace(':', "_");
-    Some(base.join("wsstream").join(name + ".kubeconfig"))
+    name.replace(':', "_")
 }
 
 #[cfg(test)]

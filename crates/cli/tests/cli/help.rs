@@ -5,7 +5,8 @@
 use crate::support::{run, stdout, wsstream};
 use std::path::Path;
 
-const VERBS: [&str; 8] = ["", "serve", "exec", "attach", "logs", "port-forward", "token", "completions"];
+const VERBS: [&str; 11] =
+    ["", "serve", "exec", "attach", "logs", "port-forward", "token", "ps", "kill", "drain", "completions"];
 
 async fn help(verb: &str) -> String {
     let mut command = wsstream();

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod admin;
 mod attach;
 mod exec;
 mod generate;

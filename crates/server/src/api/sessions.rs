@@ -115,9 +115,15 @@ impl Sessions {
         Drained { ended, cut }
     }
 
-    /// Refuses new sessions; ends watches and followed logs.
-    pub(crate) fn close(&self) {
+    /// Refuses new sessions, with 503, and says so under `/readyz`; ends watches and followed logs. Running sessions go on.
+    pub fn close(&self) {
         self.0.closing.cancel();
+    }
+
+    /// Waits until no session runs; to be called after [`close`](Self::close). Cancel-safe.
+    pub async fn idle(&self) {
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 
     /// Ends everything without waiting.

@@ -2,12 +2,14 @@
 //! [`Config`], the command line assigns to its fields, and both end in [`Config::into_options`].
 
 mod access;
+mod admin;
 mod check;
 mod file;
 mod forward;
 mod spec;
 
 pub use access::AccessOptions;
+pub use admin::AdminPlace;
 pub use check::Fault;
 pub use forward::{ForwardPorts, ForwardSpec, parse_route};
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
@@ -47,6 +49,8 @@ pub struct Config {
     pub forward_errors: Errors,
     /// What port-forward reaches in pods that do not say it themselves. The file's pods have it already.
     pub forward_ports: Option<ForwardPorts>,
+    /// Where operators ask.
+    pub admin_socket: AdminPlace,
     /// Commands are started without a keeper. For who assigns [`SessionOptions::command`]'s keeper, which only a program
     /// that can be one may.
     pub no_keeper: bool,

@@ -1,7 +1,7 @@
 //! Who reaches the server, and how: addresses, certificate, tokens.
 
 use super::{server::RawServer, source::Source};
-use crate::config::{Config, ConfigError};
+use crate::config::{AdminPlace, Config, ConfigError};
 use serde::Deserialize;
 use std::net::SocketAddr;
 
@@ -41,5 +41,10 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     config.access.users = raw.users.take().map(|path| source.resolve(path));
     config.access.policy = raw.policy.take().map(|path| source.resolve(path));
     config.kubeconfig = raw.kubeconfig.take().map(|path| source.resolve(path));
+    config.admin_socket = match raw.admin_socket.take() {
+        None => AdminPlace::Default,
+        Some(word) if word.as_os_str() == "off" => AdminPlace::Off,
+        Some(path) => AdminPlace::At(source.resolve(path)),
+    };
     Ok(())
 }

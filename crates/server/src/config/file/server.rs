@@ -22,6 +22,7 @@ pub(super) struct RawServer {
     pub(super) kubeconfig: Option<PathBuf>,
     #[serde(default)]
     pub(super) insecure_http: bool,
+    pub(super) admin_socket: Option<PathBuf>,
     // sessions
     pub(super) on_disconnect: Option<Spanned<String>>,
     pub(super) background: Option<RawBackground>,

@@ -2,7 +2,7 @@
 
 use crate::{
     Config, ContainerSpec, Kind, PodSpec,
-    config::ForwardPorts,
+    config::{AdminPlace, ForwardPorts},
     target::{Background, OnDisconnect, Restart},
 };
 use std::{path::Path, time::Duration};
@@ -188,4 +188,12 @@ fn the_keys_are_those_that_are_read() {
     for key in keys {
         assert!(unknown.contains(&format!("`{key}`")), "{unknown}");
     }
+}
+
+#[test]
+fn the_admin_socket_is_a_file_or_off() {
+    let place = |value: &str| read(&format!("[server]\nadmin_socket = {value:?}")).unwrap().admin_socket;
+    assert_eq!(place("off"), AdminPlace::Off);
+    assert_eq!(place("run/s"), AdminPlace::At("/etc/wsstream/run/s".into()));
+    assert_eq!(read("").unwrap().admin_socket, AdminPlace::Default);
 }

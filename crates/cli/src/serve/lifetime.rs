@@ -1,0 +1,125 @@
+//! The server from its start to its end, and who may end it: signals, an operator who drains it.
+
+use super::banner::Banner;
+use super::manager::Manager;
+use super::{Plan, admin};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::notice::print_line;
+use crate::signals::Interrupts;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use wsstream_server::Server;
+use wsstream_server::admin::{Admin, Drain};
+use wsstream_server::api::Sessions;
+
+/// Runs until it is told to stop.
+pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, Failure> {
+    let Plan { config, place, inherited, first } = plan;
+    let mut manager = Manager::of_this_service();
+    let specs = config.pods.clone();
+    let keeper = config.session.command.keeper.clone();
+    let admin_place = config.admin_socket.clone();
+    let only_inherited = config.listen.is_empty();
+    let mut options = config.into_options().map_err(Failure::local)?;
+    if only_inherited {
+        options.listen.clear();
+    }
+    let drain = options.limits.drain;
+    // And a little for what comes after the sessions.
+    let limit = options.limits.shutdown() + crate::LEAVE;
+    if let Some(Err(error)) = keeper.map(|keeper| keeper.prepare()) {
+        // Each session tries again, and says so to its client.
+        tracing::error!(%error, "cannot start the process that keeps commands");
+    }
+    let bound = Server::bind_on(options, inherited.tcp).await.map_err(Failure::local)?;
+    // Held until the end, and dropped on every way there.
+    let kubeconfig = place.path.clone();
+    let _written = place.written();
+    let mut admin = match admin::open(&admin_place, inherited.admin, first)? {
+        Some(socket) => Some(
+            Admin::start(socket, bound.api(), bound.url())
+                .map_err(|error| Failure::local(format!("admin socket: {error}")))?,
+        ),
+        None => None,
+    };
+    Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
+
+    let sessions = bound.api().sessions().clone();
+    manager.ready();
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut stop = Some(stop);
+    let serving = bound.run(async {
+        // Both a word and a dropped sender mean stop.
+        let _ = stopped.await;
+    });
+    tokio::pin!(serving);
+    // Resolves when a drained server has nothing left to wait for.
+    let mut draining: Option<std::pin::Pin<Box<dyn Future<Output = bool> + Send>>> = None;
+    loop {
+        tokio::select! {
+            drained = &mut serving => {
+                if let Some(admin) = admin.take() {
+                    admin.finish(drained).await;
+                }
+                return Ok(Exit::Success);
+            }
+            () = manager.tick() => manager.beat(sessions.running()),
+            order = ordered(&mut admin), if draining.is_none() && stop.is_some() => {
+                sessions.close();
+                manager.phase("draining");
+                print_line(&format!("wsstream: draining; {} sessions may end by themselves", sessions.running()));
+                draining = Some(Box::pin(idle(sessions.clone(), order.limit)));
+            }
+            idle = finished(&mut draining), if stop.is_some() => {
+                // Taken: the branch above is for the first order.
+                if let Some(stop) = stop.take() {
+                    let _ = stop.send(());
+                }
+                manager.stopping(limit);
+                print_line(match idle {
+                    true => "wsstream: drained: stopping",
+                    false => "wsstream: the time for draining is over: stopping",
+                });
+            }
+            interrupt = interrupts.next() => match stop.take() {
+                Some(stop) => {
+                    let _ = stop.send(());
+                    manager.stopping(limit);
+                    print_line(&format!(
+                        "wsstream: {}: stopping; sessions have {} s to end, a second signal ends them now",
+                        interrupt.name,
+                        drain.as_secs(),
+                    ));
+                }
+                None => return Err(Failure::signal(interrupt.number, interrupt.name)),
+            },
+        }
+    }
+}
+
+async fn ordered(admin: &mut Option<Admin>) -> Drain {
+    match admin {
+        Some(admin) => admin.ordered().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn finished<F: Future<Output = bool> + Unpin>(draining: &mut Option<F>) -> bool {
+    match draining {
+        Some(draining) => draining.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether all sessions have ended within the limit.
+async fn idle(sessions: Sessions, limit: Option<Duration>) -> bool {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, sessions.idle()).await.is_ok(),
+        None => {
+            sessions.idle().await;
+            true
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What an operator asks a running server: which sessions there are, to end one, to drain. HTTP and JSON over a unix socket
+//! that only the server's own user and root get through: no token, no port, nothing that a network can reach.
+
+mod routes;
+mod socket;
+
+pub use socket::{AdminSocket, AdminSocketError};
+
+use crate::Api;
+use crate::api::Drained;
+use axum::body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::geteuid;
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Connections at once. Beyond loopback of one user nobody has a use for more; further ones wait.
+const CONNECTIONS: usize = 16;
+
+/// How long a request head may take.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// How long the last answers get to be taken, once the server has ended.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The admin socket of a running server. Dropped, it ends at once; its file is removed.
+#[derive(Debug)]
+pub struct Admin {
+    orders: mpsc::Receiver<Drain>,
+    end: watch::Sender<Option<Drained>>,
+    closing: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// The order to refuse new sessions, wait for the running ones, and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drain {
+    /// How long to wait for the sessions before the server is stopped as by SIGTERM; `None`: as long as they take.
+    pub limit: Option<Duration>,
+}
+
+impl Admin {
+    /// Answers on `socket` from now on. `url` is what the server is reached by, for who looks. Needs a runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn start(socket: AdminSocket, api: &Api, url: &str) -> io::Result<Self> {
+        let listener = socket.listener()?;
+        // One order is enough: a second one of those that came at once finds the server draining.
+        let (order, orders) = mpsc::channel(1);
+        let end = watch::Sender::new(None);
+        let shared = routes::Shared { api: api.clone(), url: url.to_owned(), order, end: end.subscribe() };
+        let router = routes::router(Arc::new(shared));
+        let closing = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let closed = closing.clone();
+        // The socket goes with the task: its name is gone when nobody answers any more.
+        tasks.spawn(async move {
+            accept(listener, router, closed).await;
+            drop(socket);
+        });
+        Ok(Self { orders, end, closing, tasks })
+    }
+
+    /// The next order to drain. Cancel-safe; never resolves when the socket has failed.
+    pub async fn ordered(&mut self) -> Drain {
+        match self.orders.recv().await {
+            Some(drain) => drain,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells who waits for the end how it went, and ends.
+    pub async fn finish(mut self, drained: Drained) {
+        self.end.send_replace(Some(drained));
+        self.closing.cancel();
+        let _ = tokio::time::timeout(FAREWELL, self.tasks.join_next()).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn accept(listener: UnixListener, router: axum::Router, closing: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let next = async {
+            // The semaphore is never closed.
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((place, listener.accept().await?))
+        };
+        let next = tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            next = next => next,
+        };
+        match next {
+            Ok((place, (stream, _))) => {
+                let (router, closing) = (router.clone(), closing.clone());
+                connections.spawn(async move {
+                    connection(stream, router, closing).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the admin socket; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    // The answers that are on their way.
+    while connections.join_next().await.is_some() {}
+}
+
+/// Root may do all of this by other means; everybody else is nobody here, whatever the mode of the file has become.
+fn permitted(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+async fn connection(stream: UnixStream, router: axum::Router, closing: CancellationToken) {
+    let peer = match stream.peer_cred() {
+        Ok(peer) => peer,
+        Err(error) => return tracing::warn!(%error, "cannot tell who is on the admin socket"),
+    };
+    let allowed = permitted(peer.uid());
+    if !allowed {
+        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused on the admin socket");
+    }
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(routes::Caller { uid: peer.uid(), pid: peer.pid() });
+        let router = router.clone();
+        async move { if allowed { router.oneshot(request).await } else { Ok(routes::forbidden()) } }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
