@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 
-/// `write SIZE BYTES`, `sink BYTES`.
+/// `write SIZE BYTES`, `sink BYTES`, `turn BYTES`.
 ///
 /// # Errors
 ///
@@ -17,6 +17,7 @@ pub fn run(words: &[String]) -> Result<()> {
     match words.first().map(String::as_str) {
         Some("write") => write(number(1)?, number(2)?),
         Some("sink") => sink(number(1)?),
+        Some("turn") => turn(number(1)?),
         _ => bail!("child {words:?}: no such command"),
     }
 }
@@ -40,6 +41,20 @@ fn sink(mut left: usize) -> Result<()> {
             0 => bail!("the input ended {left} bytes early"),
             read => left = left.saturating_sub(read),
         }
+    }
+    Ok(())
+}
+
+/// Writes what it reads, as soon as it has read it.
+fn turn(mut left: usize) -> Result<()> {
+    let mut input = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let mut buffer = vec![0; 32 << 10];
+    while left > 0 {
+        let read = input.read(&mut buffer)?;
+        anyhow::ensure!(read > 0, "the input ended {left} bytes early");
+        out.write_all(&buffer[..read])?;
+        left = left.saturating_sub(read);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/proxy"
@@ -75,7 +76,7 @@ func (f front) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		})
 		f.stream(w, req, answer.GetUrl(), err)
 	case strings.HasSuffix(req.URL.Path, "/portforward"):
-		answer, err := f.streams.GetPortForward(&runtimeapi.PortForwardRequest{PodSandboxId: "host"})
+		answer, err := f.streams.GetPortForward(&runtimeapi.PortForwardRequest{PodSandboxId: "host", Port: ports(req)})
 		if err == nil && wsstream.IsWebSocketRequestWithTunnelingProtocol(req) {
 			// In a cluster the API server unwraps the tunnel and speaks SPDY to the kubelet: so here, over loopback.
 			location, err := url.Parse(answer.GetUrl())
@@ -91,6 +92,16 @@ func (f front) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	default:
 		f.streams.ServeHTTP(w, req)
 	}
+}
+
+// ports are those that a client of WebSocket channels names; the others name them later.
+func ports(req *http.Request) (ports []int32) {
+	for _, text := range req.URL.Query()["ports"] {
+		if port, err := strconv.ParseInt(text, 10, 32); err == nil {
+			ports = append(ports, int32(port))
+		}
+	}
+	return ports
 }
 
 // stream serves what was registered at the URL, without another connection.

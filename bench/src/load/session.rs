@@ -1,9 +1,9 @@
 //! One session of the load: opened, drained or fed, ended as a good client ends it.
 
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::frames::{Frames, masked};
 use super::stream::Stream;
@@ -20,6 +20,8 @@ pub struct Ask<'a> {
     pub command: &'a [String],
     /// Whether it takes input. A raw peer relays input when it does and output otherwise.
     pub stdin: bool,
+    /// Whether its output is wanted beside its input. The others have theirs in any case.
+    pub both: bool,
     /// Whether it gets a terminal.
     pub tty: bool,
 }
@@ -61,6 +63,20 @@ pub fn switched(from: &mut impl Read, name: &str) -> Result<Vec<u8>> {
     Ok(head.split_off(end))
 }
 
+impl Ask<'_> {
+    /// A command without input or terminal.
+    #[must_use]
+    pub fn output(command: &[String]) -> Ask<'_> {
+        Ask { command, stdin: false, both: false, tty: false }
+    }
+
+    /// One that takes input.
+    #[must_use]
+    pub fn input(command: &[String]) -> Ask<'_> {
+        Ask { stdin: true, ..Ask::output(command) }
+    }
+}
+
 impl Session {
     /// Connects and asks.
     ///
@@ -73,6 +89,7 @@ impl Session {
         if peer.wire == Wire::Raw {
             let verb = if ask.stdin { "stdin" } else { "stdout" };
             let verb = if ask.tty { "tty" } else { verb };
+            let verb = if ask.both { "both" } else { verb };
             stream.write_all(format!("{verb} {}\n", ask.command.join(" ")).as_bytes())?;
         } else {
             stream.write_all(request(peer, ask).as_bytes())?;
@@ -136,14 +153,7 @@ impl Session {
     ///
     /// The session did not end with success.
     pub fn feed(mut self, bytes: u64, size: usize) -> Result<End> {
-        let message = if self.wire == Wire::Raw { vec![0; size] } else { super::frames::input(size) };
-        let many = ((64 << 10) / size).max(1);
-        let block = message.repeat(many);
-        let payload = (many * size) as u64;
-        ensure!(bytes.is_multiple_of(payload), "{bytes} bytes are no whole number of blocks");
-        for _ in 0..bytes / payload {
-            self.stream.write_all(&block).context("the session ended during its input")?;
-        }
+        write_input(&mut self.stream, self.wire, bytes, size)?;
         if self.wire == Wire::Raw {
             match self.stream.read(&mut self.buffer)? {
                 1 => return Ok(End { bytes: 0, messages: 0 }),
@@ -152,6 +162,33 @@ impl Session {
         }
         self.drain(0, false)
     }
+
+    /// The same beside a reader that gets all of it back. Without TLS.
+    ///
+    /// # Errors
+    ///
+    /// The session did not end with success, or the output is not whole.
+    pub fn turn(self, bytes: u64, size: usize) -> Result<End> {
+        let (mut writer, wire) = (self.stream.socket().try_clone()?, self.wire);
+        std::thread::scope(|scope| {
+            let input = scope.spawn(move || write_input(&mut writer, wire, bytes, size));
+            let end = self.drain(bytes, true)?;
+            input.join().map_err(|_| anyhow!("the writer panicked"))??;
+            Ok(end)
+        })
+    }
+}
+
+fn write_input(to: &mut impl Write, wire: Wire, bytes: u64, size: usize) -> Result<()> {
+    let message = if wire == Wire::Raw { vec![0; size] } else { super::frames::input(size) };
+    let many = ((64 << 10) / size).max(1);
+    let block = message.repeat(many);
+    let payload = (many * size) as u64;
+    ensure!(bytes.is_multiple_of(payload), "{bytes} bytes are no whole number of blocks");
+    for _ in 0..bytes / payload {
+        to.write_all(&block).context("the session ended during its input")?;
+    }
+    Ok(())
 }
 
 /// The upgrade for v4, which every server speaks: its input has no end, so commands count.

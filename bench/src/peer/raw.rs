@@ -1,5 +1,6 @@
 //! The limit: the same relays on the same runtime, with bare bytes on the socket.
 
+use std::io;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
@@ -36,26 +37,27 @@ async fn relay(socket: TcpStream) -> Result<()> {
     match *verb {
         "stdout" => stdout(&mut socket, command).await,
         "stdin" => stdin(&mut socket, &behind, command).await,
+        "both" => both(socket, &behind, command).await,
+        "tty" => terminal(&mut socket, command).await,
         "echo" => echo(&mut socket, &behind).await,
         "forward" => forward(&mut socket, &behind, command.first().context("no port")?.parse()?).await,
         _ => bail!("{verb}: no such relay"),
     }
 }
 
-fn start(command: &[&str], stdin: bool) -> Result<Child> {
+fn start(command: &[&str], stdin: bool, stdout: bool) -> Result<Child> {
     let (program, arguments) = command.split_first().context("no command")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    if stdin {
-        command.stdin(Stdio::piped())
-    } else {
-        command.stdin(Stdio::null()).stdout(Stdio::piped())
-    };
+    command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
+    if stdout {
+        command.stdout(Stdio::piped());
+    }
     Ok(command.spawn()?)
 }
 
 async fn stdout(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
-    let mut child = start(command, false)?;
+    let mut child = start(command, false, true)?;
     let mut pipe = child.stdout.take().context("no pipe")?;
     pump(&mut pipe, socket).await?;
     child.wait().await?;
@@ -63,7 +65,7 @@ async fn stdout(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
 }
 
 async fn stdin(socket: &mut TcpStream, behind: &[u8], command: &[&str]) -> Result<()> {
-    let mut child = start(command, true)?;
+    let mut child = start(command, true, false)?;
     let mut pipe = child.stdin.take().context("no pipe")?;
     let feed = async {
         pipe.write_all(behind).await?;
@@ -74,6 +76,39 @@ async fn stdin(socket: &mut TcpStream, behind: &[u8], command: &[&str]) -> Resul
         fed = feed => fed?,
     }
     socket.write_all(b".").await?;
+    Ok(())
+}
+
+async fn both(mut socket: TcpStream, behind: &[u8], command: &[&str]) -> Result<()> {
+    let mut child = start(command, true, true)?;
+    let mut into = child.stdin.take().context("no pipe")?;
+    let mut out = child.stdout.take().context("no pipe")?;
+    let (mut from_client, mut to_client) = socket.split();
+    let feed = async {
+        into.write_all(behind).await?;
+        pump(&mut from_client, &mut into).await?;
+        // The end of the session is that of the command.
+        std::future::pending::<Result<()>>().await
+    };
+    tokio::select! {
+        ended = pump(&mut out, &mut to_client) => ended?,
+        fed = feed => fed?,
+    }
+    child.wait().await?;
+    Ok(())
+}
+
+/// A terminal gives at most 4 KiB to a read.
+async fn terminal(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
+    let (mut pty, slave) = pty_process::open()?;
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut child = pty_process::Command::new(program).args(arguments).spawn(slave)?;
+    match pump(&mut pty, socket).await {
+        // Nobody has the other side open any more.
+        Err(error) if error.downcast_ref().and_then(io::Error::raw_os_error) == Some(libc::EIO) => {}
+        ended => ended?,
+    }
+    child.wait().await?;
     Ok(())
 }
 

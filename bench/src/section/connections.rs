@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     for goal in [10, 100, 1000, IDLE] {
         let (before, resident, had) = (crowded.cpu()?, crowded.resident()?, idle.len());
         while idle.len() < goal {
-            let ask = Ask { command: &hold, stdin: true, tty: false };
+            let ask = Ask::input(&hold);
             idle.push(Session::open(&crowded, ask)?.into_stream());
         }
         let more = (goal - had) as f64;
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         std::thread::scope(|scope| {
             let busy: Vec<_> = (0..BUSY)
                 .map(|_| {
-                    let (peer, ask) = (&*peer, Ask { command: &zeros, stdin: false, tty: false });
+                    let (peer, ask) = (&*peer, Ask::output(&zeros));
                     scope.spawn(move || Session::open(peer, ask)?.drain(amount, true))
                 })
                 .collect();

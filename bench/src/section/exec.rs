@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         let begun = Instant::now();
         for _ in 0..count {
             let started = Instant::now();
-            Session::open(peer, Ask { command: &command, stdin: false, tty: false })?.drain(0, false)?;
+            Session::open(peer, Ask::output(&command))?.drain(0, false)?;
             times.push(started.elapsed().as_secs_f64() * 1e6);
         }
         let rate = count as f64 / begun.elapsed().as_secs_f64();
@@ -44,7 +44,16 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut table = Table::new(
         "One session after the other, a new connection for each",
-        &["", "server CPU, µs", "above bare", "per second", "p50, µs", "p99, µs", "CPU of its children, µs"],
+        &[
+            "",
+            "server CPU, µs",
+            "above bare",
+            "of it in the kernel",
+            "per second",
+            "p50, µs",
+            "p99, µs",
+            "CPU of its children, µs",
+        ],
     )
     .note(
         "bare is posix_spawn and wait of the same command, raw the same behind a TCP connection, with a pipe; the children of `wsstream serve` are the command and, unless \
@@ -58,7 +67,9 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         findings.keep(format!("{name}, CPU"), &all[0]);
         let more = if peer.is_some() { number(above.median()) } else { String::new() };
         let [cpu, rate, p50, p99, children] = all;
-        let mut row = vec![name.to_owned(), cell(cpu.figure()), more, number(rate.median())];
+        let mut row = vec![name.to_owned(), cell(cpu.figure()), more];
+        row.push(peer.as_ref().map_or(Ok(String::new()), |peer| peer.kernel_part().map(percent))?);
+        row.push(number(rate.median()));
         row.extend([cell(p50.figure()), cell(p99.figure()), number(children.median())]);
         table.row(row);
         bars.push((name.to_owned(), cpu.median()));
@@ -75,6 +86,10 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         bars,
     });
     Ok(findings)
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
 }
 
 /// The command alone, by a process that does nothing else.

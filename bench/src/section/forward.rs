@@ -5,7 +5,7 @@ use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -13,6 +13,7 @@ use wsstream::bytes::{Bytes, BytesMut};
 use wsstream::http::HeaderValue;
 use wsstream::portforward::PortStream;
 use wsstream::portforward::client::{self, Forward, Wire};
+use wsstream::proto::subprotocol::Encoding;
 
 use super::Context;
 use crate::place::{LOAD_CORE, Place, pin};
@@ -22,6 +23,8 @@ use crate::sample::{Figure, Series, interleave, quantile};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
+/// As Go's streaming server knows it: `v4.channel.k8s.io`.
+const CHANNELS: Wire = Wire::Channels(Encoding::Binary);
 /// A connection that does not move any more has failed.
 const STUCK: Duration = Duration::from_secs(120);
 
@@ -69,7 +72,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         &["", "library", "wsstream serve", "Go", "library / Go"],
     );
     let mut bars = Vec::new();
-    for (wire, name) in [(Wire::Tunnel, "tunnel"), (Wire::Spdy, "spdy")] {
+    for (wire, name) in [(Wire::Tunnel, "tunnel"), (Wire::Spdy, "spdy"), (CHANNELS, "channels")] {
         for (verb, id, label) in [(b'd', "down", "from the port"), (b'u', "up", "to the port")] {
             let series = interleave(context.runs, &mut peers, |peer| {
                 let (before, started) = (peer.cpu()?, Instant::now());
@@ -79,7 +82,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
                 };
                 match peer.wire {
                     Carrier::Raw => raw(&runtime, peer, port, verb, amount),
-                    _ => session(&runtime, peer, wire, moving),
+                    _ => session(&runtime, peer, wire, port, moving),
                 }
                 .with_context(|| format!("{} over {name}, {label}", peer.name))?;
                 let cpu = (peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64;
@@ -123,13 +126,17 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
                 findings.keep(format!("{name} {id}, {}, CPU", peer.name), cpu);
                 bars.push((format!("{name}, {label}, {}", peer.name), rate.median()));
             }
-            if let Some(over) = over(3, 0) {
+            if let (Some(over), true) = (over(3, 0), wire != CHANNELS) {
                 findings.verdict(&format!("forward-{name}-{id}"), over);
             }
         }
+        if wire == CHANNELS {
+            // One connection for each session: to connect is to open a session.
+            continue;
+        }
         let series = interleave(context.runs, &mut peers[1..], |peer| {
             let mut times =
-                session(&runtime, peer, wire, async |forward| connect(&forward, port, connects).await)
+                session(&runtime, peer, wire, port, async |forward| connect(&forward, port, connects).await)
                     .with_context(|| format!("{} over {name}, connecting", peer.name))?;
             Ok([quantile(&mut times, 0.5)])
         })?;
@@ -167,13 +174,18 @@ fn session<T>(
     runtime: &Runtime,
     peer: &Peer,
     wire: Wire,
+    port: u16,
     work: impl AsyncFnOnce(Forward) -> Result<T>,
 ) -> Result<T> {
     pin(LOAD_CORE);
     runtime.block_on(async {
         let socket = TcpStream::connect(peer.address).await?;
         socket.set_nodelay(true)?;
-        let attempt = if wire == Wire::Tunnel { client::tunnel() } else { client::spdy() };
+        let attempt = match wire {
+            Wire::Tunnel => client::tunnel(),
+            Wire::Spdy => client::spdy(),
+            _ => client::channels([port], Encoding::Binary),
+        };
         let endpoint = format!("http://{}/api/v1/namespaces/default/pods/host/portforward", peer.address);
         let mut request = attempt.request(&endpoint.parse()?)?;
         let token = HeaderValue::from_str(&format!("Bearer {TOKEN}"))?;
@@ -181,14 +193,18 @@ fn session<T>(
         let (forward, driver) = attempt.connect(socket, request).await?;
         let held = forward.clone();
         let mut driver = std::pin::pin!(driver);
-        let result = tokio::select! {
-            done = tokio::time::timeout(STUCK, work(forward)) => done.context("no end in sight")?,
-            end = &mut driver => bail!("the session ended: {end}"),
-        };
-        held.shutdown();
-        drop(held);
-        let _ = tokio::time::timeout(Duration::from_secs(5), driver).await;
-        result
+        let mut work = std::pin::pin!(tokio::time::timeout(STUCK, work(forward)));
+        tokio::select! {
+            biased;
+            done = &mut work => {
+                held.shutdown();
+                drop(held);
+                let _ = tokio::time::timeout(Duration::from_secs(5), driver).await;
+                done.context("no end in sight")?
+            }
+            // Over channels it ends with its only connection; what came before is there to be read.
+            end = &mut driver => work.await.context("no end in sight")?.with_context(|| format!("the session ended: {end}")),
+        }
     })
 }
 
@@ -246,7 +262,7 @@ async fn transfer(stream: &mut impl Moves, verb: u8, amount: u64) -> Result<()> 
     let mut have = 0;
     if verb == b'd' {
         while have < amount {
-            have += stream.chunk().await?.context("the port ended early")?.len() as u64;
+            have += stream.chunk().await?.with_context(|| format!("the port ended after {have} bytes"))?.len() as u64;
         }
         ensure!(have == amount, "{have} bytes came of {amount}");
     } else {

@@ -100,7 +100,7 @@ struct Step {
 
 fn grow(peer: &Peer, most: usize) -> Result<Vec<Step>> {
     let command = ["cat".to_owned()];
-    let ask = Ask { command: &command, stdin: true, tty: false };
+    let ask = Ask::input(&command);
     // The first makes tables and threads that all the others share.
     let mut open: Vec<Stream> = vec![echoed(peer, ask)?];
     let mut steps = Vec::new();
@@ -113,7 +113,7 @@ fn grow(peer: &Peer, most: usize) -> Result<Vec<Step>> {
             open.push(echoed(peer, ask)?);
         }
         let each = (peer.resident()? - before) / (goal - had) as f64;
-        let keeper = peer.resident_children("wsstream")? / open.len() as f64;
+        let keeper = peer.resident_children("ws-keeper")? / open.len() as f64;
         steps.push(Step { each, keeper });
     }
     Ok(steps)

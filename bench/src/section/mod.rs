@@ -1,6 +1,7 @@
 //! What is measured, one file for each thing, in the order of their worth.
 
 mod binary;
+mod both;
 mod ceiling;
 mod connections;
 mod echo;
@@ -51,6 +52,7 @@ pub struct Section {
 pub const SECTIONS: &[Section] = &[
     Section { name: "stdout", about: "A command's output to a client: server CPU per GiB", run: stdout::run },
     Section { name: "stdin", about: "A client's input to a command: server CPU per GiB", run: stdin::run },
+    Section { name: "both", about: "Input and output at once: server CPU per GiB", run: both::run },
     Section { name: "echo", about: "A keystroke and its echo: how long", run: echo::run },
     Section { name: "exec", about: "`exec true`: sessions per second, latency, server CPU", run: exec::run },
     Section {

@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         let command = place.command(&["sink", &amount.to_string()]);
         let series = interleave(context.runs, &mut peers, |peer| {
             let before = peer.cpu()?;
-            Session::open(peer, Ask { command: &command, stdin: true, tty: false })?.feed(amount, size)?;
+            Session::open(peer, Ask::input(&command))?.feed(amount, size)?;
             let spent = (peer.cpu()? - before).as_secs_f64();
             Ok([spent * 1e3 * GIB / amount as f64])
         })?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Context;
 use crate::load::{Session, session::Ask};
-use crate::process::Peer;
+use crate::process::{Peer, Wire};
 use crate::report::{Chart, Findings, Table, cell, number};
 use crate::sample::{Series, interleave};
 
@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         let command = place.command(&["write", &size.to_string(), &amount.to_string()]);
         let series = interleave(context.runs, &mut peers, |peer| {
             let before = peer.cpu()?;
-            let ask = Ask { command: &command, stdin: false, tty: false };
+            let ask = Ask::output(&command);
             let end = Session::open(peer, ask)?.drain(amount, lazy)?;
             let spent = (peer.cpu()? - before).as_secs_f64();
             Ok([spent * 1e3 * GIB / amount as f64, end.bytes as f64 / end.messages as f64])
@@ -99,7 +99,7 @@ fn handler(context: &Context, findings: &mut Findings) -> Result<()> {
         let command = ["@zeros".to_owned(), amount.to_string(), size.to_string()];
         let series = interleave(context.runs, &mut peers, |peer| {
             let before = peer.cpu()?;
-            let ask = Ask { command: &command, stdin: false, tty: false };
+            let ask = Ask::output(&command);
             Session::open(peer, ask)?.drain(amount, true)?;
             Ok([(peer.cpu()? - before).as_secs_f64() * 1e9 / (amount / size) as f64])
         })?;
@@ -120,21 +120,27 @@ fn handler(context: &Context, findings: &mut Findings) -> Result<()> {
 
 /// The same through a terminal, which gives at most 4 KiB to a read and costs most of it.
 fn terminal(context: &Context, findings: &mut Findings) -> Result<()> {
-    let mut peers = vec![Peer::serve(&context.place, "wsstream serve", &["--insecure-http"])?];
-    peers.extend(Peer::go(&context.place)?);
+    let place = &context.place;
+    let mut peers = vec![Peer::raw(place)?, Peer::serve(place, "wsstream serve", &["--insecure-http"])?];
+    peers.extend(Peer::go(place)?);
     let amount = context.amount(32, 16) << 20;
-    let command = context.place.command(&["write", "4096", &amount.to_string()]);
+    let command = place.command(&["write", "4096", &amount.to_string()]);
     let series = interleave(context.runs, &mut peers, |peer| {
         let before = peer.cpu()?;
-        let ask = Ask { command: &command, stdin: false, tty: true };
+        let ask = Ask { tty: true, ..Ask::output(&command) };
         let end = Session::open(peer, ask)?.drain(amount, true)?;
         let spent = (peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64;
-        Ok([spent, end.bytes as f64 / end.messages as f64])
+        // Bare bytes come in no messages.
+        Ok([spent, end.bytes as f64 / end.messages.max(1) as f64])
     })?;
-    let mut table =
-        Table::new("On a terminal, writes of 4 KiB", &["", "server CPU, ms per GiB", "bytes per message"]);
+    let mut table = Table::new(
+        "On a terminal, writes of 4 KiB",
+        &["", "server CPU, ms per GiB", "bytes per message", "/ raw"],
+    )
+    .note("raw reads from the terminal and writes to the socket");
     for (peer, [cpu, size]) in peers.iter().zip(&series) {
-        table.row([peer.name.to_owned(), cell(cpu.figure()), number(size.median())]);
+        let size = if peer.wire == Wire::Raw { String::new() } else { number(size.median()) };
+        table.row([peer.name.to_owned(), cell(cpu.figure()), size, number(cpu.over(&series[0][0]).value)]);
         findings.keep(format!("terminal, {}", peer.name), cpu);
     }
     findings.tables.push(table);

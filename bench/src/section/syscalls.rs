@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         let command = place.command(words);
         for peer in &peers {
             let counts = counted(peer, || {
-                let session = Session::open(peer, Ask { command: &command, stdin, tty: false })?;
+                let session = Session::open(peer, Ask { stdin, ..Ask::output(&command) })?;
                 if stdin { session.feed(AMOUNT, 32 << 10) } else { session.drain(AMOUNT, true) }.map(|_| ())
             })?;
             let sum = |names: &[&str]| {

@@ -50,24 +50,34 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
         peer.tls = true;
         peers.push(peer);
     }
-    let amount = context.amount(256, 128) << 20;
-    let command = place.command(&["write", "32768", &amount.to_string()]);
-    let series = interleave(context.runs, &mut peers, |peer| {
-        let before = peer.cpu()?;
-        Session::open(peer, Ask { command: &command, stdin: false, tty: false })?.drain(amount, true)?;
-        Ok([(peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64])
-    })?;
     let mut findings = Findings::default();
-    let mut table = Table::new("stdout in writes of 32 KiB: server CPU, ms per GiB", &["", "ms per GiB"]);
     let mut bars = Vec::new();
-    for (peer, [cpu]) in peers.iter().zip(&series) {
-        table.row([peer.name.to_owned(), cell(cpu.figure())]);
-        findings.keep(peer.name, cpu);
-        bars.push((peer.name.to_owned(), cpu.median()));
+    let amount = context.amount(256, 128) << 20;
+    for (way, input) in [("stdout", false), ("stdin", true)] {
+        let words =
+            if input { vec!["sink".to_owned()] } else { vec!["write".to_owned(), "32768".to_owned()] };
+        let words: Vec<String> = words.into_iter().chain([amount.to_string()]).collect();
+        let command = place.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let series = interleave(context.runs, &mut peers, |peer| {
+            let before = peer.cpu()?;
+            if input {
+                Session::open(peer, Ask::input(&command))?.feed(amount, 32 << 10)?;
+            } else {
+                Session::open(peer, Ask::output(&command))?.drain(amount, true)?;
+            }
+            Ok([(peer.cpu()? - before).as_secs_f64() * 1e3 * GIB / amount as f64])
+        })?;
+        let title = format!("{way} in pieces of 32 KiB: server CPU, ms per GiB");
+        let mut table = Table::new(&title, &["", "ms per GiB"]);
+        for (peer, [cpu]) in peers.iter().zip(&series) {
+            table.row([peer.name.to_owned(), cell(cpu.figure())]);
+            findings.keep(format!("{way}, {}", peer.name), cpu);
+            bars.push((format!("{way}, {}", peer.name), cpu.median()));
+        }
+        findings.tables.push(table);
     }
-    findings.tables.push(table);
     findings.charts.push(Chart {
-        title: "stdout with and without TLS".into(),
+        title: "stdout and stdin with and without TLS".into(),
         unit: "ms per GiB".into(),
         bars,
     });
