@@ -39,6 +39,7 @@ pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod authz;
+pub mod browser;
 pub mod config;
 pub mod duration;
 pub mod kubeconfig;

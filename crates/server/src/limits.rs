@@ -91,3 +91,16 @@ impl Limits {
 /// Changes kept for watchers that resume or lag; one that is further behind is told to list again. At a few hundred
 /// bytes per change this is well under a megabyte.
 pub(crate) const WATCH_HISTORY: usize = 1024;
+
+/// How long the code of a one-time link is good: time to switch to a browser and paste, too short to be found in a
+/// scrollback.
+pub(crate) const LINK_CODE: Duration = Duration::from_secs(60);
+
+/// How long the token is good that a page gets for it: a sitting. It ends sessions' beginnings, not sessions.
+pub(crate) const LINK_TOKEN: Duration = Duration::from_secs(3600);
+
+/// Codes that are open at once, and tokens: far more than people, and 200 KB at most.
+pub(crate) const LINKS: usize = 1000;
+
+/// Bytes of a request that trades a code: ten times what it takes.
+pub(crate) const EXCHANGE_BODY: usize = 1024;

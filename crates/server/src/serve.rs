@@ -8,6 +8,7 @@ use crate::{
     api::{Access, Api, Drained},
     auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
     authz::{Policy, PolicyError},
+    browser::Browsers,
     config::AccessOptions,
     kubeconfig::{Kubeconfig, KubeconfigError},
     tls::{self, Certificate, TlsError},
@@ -221,13 +222,27 @@ impl Server {
         if let Some(users) = users {
             chain = chain.then(users);
         }
-        let mut access = Access::new(chain);
+        let browsers = browsers(&access, &addresses, certificate.as_ref());
+        let mut access = Access::new(chain).browsers(browsers);
         if let Some(policy) = policy {
             access = access.authorizer(policy);
         }
         let api = Api::with_limits(pods, access, &limits);
         Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
     }
+}
+
+/// The names of the server. Where it listens on all addresses it cannot know them; an address is no way to rebind.
+fn browsers(access: &AccessOptions, addresses: &[SocketAddr], certificate: Option<&Certificate>) -> Browsers {
+    let mut browsers = Browsers::new();
+    if !addresses.iter().any(|address| address.ip().is_unspecified()) {
+        browsers = browsers.addresses(addresses.iter().map(SocketAddr::ip));
+    }
+    if let Some(certificate) = certificate.cloned() {
+        browsers = browsers.https().names(move |name| certificate.covers(name));
+    }
+    browsers = access.allowed_hosts.iter().fold(browsers, Browsers::host);
+    access.allowed_origins.iter().cloned().fold(browsers, Browsers::origin)
 }
 
 /// Where a client on this machine finds the server.

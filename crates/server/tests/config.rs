@@ -49,7 +49,8 @@ async fn a_file_becomes_a_server_that_runs_its_commands() {
     }));
 
     let get = async |path: &str| {
-        let request = http::Request::get(path).header("host", "x").header("authorization", "Bearer secret");
+        let request =
+            http::Request::get(path).header("host", "localhost").header("authorization", "Bearer secret");
         Answer::of(send_over(TcpStream::connect(address).await.unwrap(), request).await).await
     };
     let pod = get("/api/v1/namespaces/prod/pods/web").await.json();

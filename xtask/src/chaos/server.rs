@@ -220,7 +220,7 @@ impl Running {
     async fn get(&self, path: &str) -> Result<String> {
         let mut socket = TcpStream::connect(self.address).await?;
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
             self.token
         );
         socket.write_all(head.as_bytes()).await?;

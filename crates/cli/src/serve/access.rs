@@ -3,6 +3,7 @@
 use clap::Args;
 use std::path::PathBuf;
 use wsstream_server::Config;
+use wsstream_server::browser::{Origin, parse_host};
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -16,6 +17,14 @@ pub(crate) struct AccessArgs {
     /// [default: everybody who has a token may do everything]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// A name by which clients call this server, beside localhost, the addresses it listens on and the names in its
+    /// certificate; requests under other names are refused. May be repeated
+    #[arg(long, value_name = "NAME", value_parser = parse_host)]
+    allowed_host: Vec<String>,
+    /// An origin whose pages may use this server from a browser, such as https://console.example, beside its own.
+    /// May be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<Origin>,
 }
 
 impl AccessArgs {
@@ -24,6 +33,12 @@ impl AccessArgs {
         let access = &mut config.access;
         set(self.users, &mut access.users);
         set(self.policy, &mut access.policy);
+        if !self.allowed_host.is_empty() {
+            access.allowed_hosts = self.allowed_host;
+        }
+        if !self.allowed_origin.is_empty() {
+            access.allowed_origins = self.allowed_origin;
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Everything that decides whether a request is served.
 
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, Links},
     authz::{Authorizer, Everything},
+    browser::Browsers,
 };
 use std::fmt;
 
@@ -11,12 +12,26 @@ use std::fmt;
 pub struct Access {
     pub(super) authenticator: Box<dyn Authenticator>,
     pub(super) authorizer: Box<dyn Authorizer>,
+    pub(super) browsers: Browsers,
+    pub(super) links: Links,
 }
 
 impl Access {
     /// Lets in whom `authenticator` names; they may do everything.
     pub fn new(authenticator: impl Authenticator) -> Self {
-        Self { authenticator: Box::new(authenticator), authorizer: Box::new(Everything) }
+        Self {
+            authenticator: Box::new(authenticator),
+            authorizer: Box::new(Everything),
+            browsers: Browsers::default(),
+            links: Links::new(),
+        }
+    }
+
+    /// The names of the server, and whose pages may use it.
+    #[must_use]
+    pub fn browsers(mut self, browsers: Browsers) -> Self {
+        self.browsers = browsers;
+        self
     }
 
     /// They may do what `authorizer` allows.

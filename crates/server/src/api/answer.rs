@@ -57,13 +57,11 @@ pub(crate) fn text(text: &'static str) -> Response {
     with_type(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
 
-/// A body of any kind. Nothing here may be kept by a cache: what is true of a pod now is not in a moment.
+/// A body of any kind.
 pub(crate) fn with_type(code: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod access;
 pub(crate) mod answer;
+mod browser;
 mod discovery;
 pub(crate) mod exec;
 pub(crate) mod gate;
@@ -29,12 +30,13 @@ pub use sessions::{Drained, Sessions};
 
 use crate::{Limits, Pods, Readiness, auth, kubelet, pod::Ports};
 use answer::Refusal;
+use auth::Authenticator as _;
 use axum::{
     Router,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use gate::Gate;
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -120,6 +122,11 @@ impl Api {
         &self.shared.options.limits.shared
     }
 
+    /// Mints one-time links for people who are known already. Their tokens are good for everything that the identity may do.
+    pub fn links(&self) -> &auth::Links {
+        &self.shared.access.links
+    }
+
     fn session_options(&self) -> Options {
         self.shared.options.clone()
     }
@@ -139,6 +146,7 @@ impl Api {
             .route("/healthz", get(health::live))
             .route("/livez", get(health::live))
             .route("/readyz", get(health::ready))
+            .route("/auth/exchange", post(browser::exchange))
             .with_state(self.clone());
         let guarded = Router::new()
             .route("/version", get(discovery::version))
@@ -166,7 +174,10 @@ impl Api {
         let guarded = Router::new()
             .fallback_service(guarded)
             .layer(middleware::from_fn_with_state(self.clone(), authenticate));
-        health.method_not_allowed_fallback(method_not_allowed).merge(guarded)
+        health
+            .method_not_allowed_fallback(method_not_allowed)
+            .merge(guarded)
+            .layer(middleware::from_fn_with_state(self.clone(), browser::guard))
     }
 }
 
@@ -185,7 +196,11 @@ async fn method_not_allowed() -> Refusal {
 async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     let outcome = match auth::normalise(&mut head) {
-        Ok(()) => api.shared.access.authenticator.authenticate(&head).await,
+        Ok(()) => match api.shared.access.authenticator.authenticate(&head).await {
+            // Nobody else's: perhaps one that a page was given.
+            Err(auth::Denied::Unknown) => api.links().authenticate(&head).await,
+            decided => decided,
+        },
         Err(denied) => Err(denied),
     };
     match outcome {

@@ -4,10 +4,12 @@
 mod bearer;
 mod chain;
 mod credential;
+mod links;
 mod users;
 
 pub use bearer::{BearerTokens, Token, TokenFileError};
 pub use chain::{Chain, ConnectionIdentity};
+pub use links::Links;
 pub use users::{Users, UsersError};
 
 pub(crate) use credential::{forget, normalise, presented};

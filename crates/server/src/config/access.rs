@@ -1,5 +1,6 @@
 //! Who may connect, and as whom: what the operator says about it.
 
+use crate::browser::Origin;
 use std::path::PathBuf;
 
 /// The settings of authentication, authorisation and browsers. All fields may be assigned.
@@ -10,4 +11,9 @@ pub struct AccessOptions {
     pub users: Option<PathBuf>,
     /// What they may do; see [`Policy`](crate::authz::Policy). `None`: everything. Read again when it changes.
     pub policy: Option<PathBuf>,
+    /// Names by which clients call the server, as [`parse_host`](crate::browser::parse_host) returns them, beside
+    /// `localhost`, the addresses it listens on and the names in its certificate.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the server beside its own.
+    pub allowed_origins: Vec<Origin>,
 }

@@ -1,15 +1,43 @@
 //! Who reaches the server, and how: addresses, certificate, tokens.
 
 use super::{server::RawServer, source::Source};
-use crate::config::{AdminPlace, Config, ConfigError};
+use crate::{
+    browser::parse_host,
+    config::{AdminPlace, Config, ConfigError},
+};
 use serde::Deserialize;
 use std::net::SocketAddr;
+use toml::Spanned;
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected an address such as \"127.0.0.1:7443\", or a list of them")]
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a word or a list of words")]
+pub(super) enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Reads a setting that may be given several times as a flag.
+fn words<T>(
+    key: &str,
+    typed: Option<Spanned<Words>>,
+    read: impl Fn(&str) -> Result<T, String>,
+    source: &Source<'_>,
+) -> Result<Vec<T>, ConfigError> {
+    let Some(typed) = typed else { return Ok(Vec::new()) };
+    let span = typed.span();
+    let words = match typed.into_inner() {
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    };
+    let fault = |fault| source.error(span.clone(), format!("{key}: {fault}"));
+    words.iter().map(|word| read(word).map_err(fault)).collect()
 }
 
 pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
@@ -40,6 +68,9 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     config.token_file = raw.token_file.take().map(|path| source.resolve(path));
     config.access.users = raw.users.take().map(|path| source.resolve(path));
     config.access.policy = raw.policy.take().map(|path| source.resolve(path));
+    let access = &mut config.access;
+    access.allowed_hosts = words("allowed_host", raw.allowed_host.take(), parse_host, source)?;
+    access.allowed_origins = words("allowed_origin", raw.allowed_origin.take(), str::parse, source)?;
     config.kubeconfig = raw.kubeconfig.take().map(|path| source.resolve(path));
     config.admin_socket = match raw.admin_socket.take() {
         None => AdminPlace::Default,

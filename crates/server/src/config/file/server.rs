@@ -2,7 +2,7 @@
 //! file of its room beside this one.
 
 use super::{
-    access::OneOrMany,
+    access::{OneOrMany, Words},
     sessions::{RawBackground, RawErrors},
 };
 use serde::Deserialize;
@@ -19,6 +19,8 @@ pub(super) struct RawServer {
     pub(super) token_file: Option<PathBuf>,
     pub(super) users: Option<PathBuf>,
     pub(super) policy: Option<PathBuf>,
+    pub(super) allowed_host: Option<Spanned<Words>>,
+    pub(super) allowed_origin: Option<Spanned<Words>>,
     pub(super) kubeconfig: Option<PathBuf>,
     #[serde(default)]
     pub(super) insecure_http: bool,
