@@ -47,6 +47,7 @@ mod kubelet;
 pub mod limits;
 mod net;
 pub mod pod;
+pub mod rate;
 mod readiness;
 mod reload;
 pub mod serve;
@@ -58,6 +59,7 @@ pub use api::Api;
 pub use config::{Config, ConfigError, ContainerSpec, Kind, PodSpec};
 pub use limits::Limits;
 pub use pod::{Container, Pod, PodError, Pods};
+pub use rate::Rate;
 pub use readiness::{Check, Readiness};
 pub use serve::{Bound, ServeError, Server, ServerOptions, TlsSource, TokenSource};
 

@@ -1,6 +1,7 @@
 //! Every bound of the server in one place, each with its default and its reason, so that an operator can read what a
 //! hostile or broken client may cost at most.
 
+use crate::rate::Rate;
 use std::time::Duration;
 
 /// Bounds of one server. Start from [`Limits::default`] and assign the fields that should differ.
@@ -11,6 +12,29 @@ pub struct Limits {
     /// Default 1024: the usual soft limit on file descriptors, of which a session takes four to six, is raised by
     /// service managers to many times that; where it is not, `accept` fails with `EMFILE` and is retried.
     pub connections: usize,
+    /// Sessions (exec, attach, port-forward, logs that are followed or read over a WebSocket) at once; one more is answered
+    /// with 429. `None`, the default: 15 of 16 of [`connections`](Self::connections), 960, so that there is always a
+    /// connection left to answer on.
+    pub sessions: Option<usize>,
+    /// The same for one user. Default `None`, no limit but that on all: with one token everybody is the same user.
+    pub sessions_per_user: Option<usize>,
+    /// The same for one target: a container, or for port-forward a pod. Default `None`: what a container bears only its
+    /// owner knows.
+    pub sessions_per_target: Option<usize>,
+    /// New sessions in a time, of all users; one more is answered with 429. Default `None`: a script that runs a command
+    /// for each of a thousand files is no attack, and what runs at once is bounded.
+    pub session_rate: Option<Rate>,
+    /// The same for each user. Default `None`, for the same reason.
+    pub session_rate_per_user: Option<Rate>,
+    /// Bytes a second of one session in each direction, at least 4096. More is not read, or not written, for a while: the
+    /// other end is slowed by TCP, and nothing is held for it. A quarter of a second's worth may go at once. Default
+    /// `None`: a copy is as fast as the network.
+    pub session_bandwidth: Option<usize>,
+    /// The longest message taken from a WebSocket client, in bytes; a longer one ends its session. Default as
+    /// [`wsstream::Limits::max_message`], 16 MiB, where the reason stands.
+    pub max_message: u64,
+    /// What may wait in one session for its readers, in bytes. Default as [`wsstream::Limits::receive_buffer`], 1 MiB.
+    pub receive_buffer: usize,
     /// How long a TLS handshake may take. Default 10 s: several round trips over a bad link, short for a flood.
     pub tls_handshake: Duration,
     /// How long a request head may take, and how long an idle keep-alive connection is held. Default 10 s.
@@ -59,8 +83,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let session = wsstream::Timeouts::default();
+        let wire = wsstream::Limits::default();
         Self {
             connections: 1024,
+            sessions: None,
+            sessions_per_user: None,
+            sessions_per_target: None,
+            session_rate: None,
+            session_rate_per_user: None,
+            session_bandwidth: None,
+            max_message: wire.max_message,
+            receive_buffer: wire.receive_buffer,
             tls_handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             header_bytes: 128 * 1024,
@@ -85,6 +118,56 @@ impl Limits {
     /// [`farewell`](Self::farewell).
     pub fn shutdown(&self) -> Duration {
         self.drain.saturating_add(self.end_grace).saturating_add(self.farewell.saturating_mul(2))
+    }
+}
+
+impl Limits {
+    /// Sessions at once: [`sessions`](Self::sessions), or what follows from [`connections`](Self::connections).
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.unwrap_or_else(|| (self.connections - self.connections / 16).max(1))
+    }
+}
+
+/// The least that [`Limits::session_bandwidth`] may be: slower, and one read of the wire is paid off for so long that a
+/// client's clocks run out.
+pub const MIN_BANDWIDTH: usize = 4096;
+
+/// Reads a number, at least 1, or `off`, which is `None`.
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn count_or_off(text: &str) -> Result<Option<usize>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => match text.parse() {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => Err(format!("{text:?} is not a number: write 1 or more, or off")),
+        },
+    }
+}
+
+/// Reads a rate or `off`, which is `None`.
+///
+/// # Errors
+/// As [`Rate::from_str`](std::str::FromStr::from_str).
+pub fn rate_or_off(text: &str) -> Result<Option<Rate>, String> {
+    if text == "off" { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// Reads a size for [`Limits::session_bandwidth`], or `off`, which is `None`.
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn bandwidth_or_off(text: &str) -> Result<Option<usize>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => match crate::size::parse(text)? {
+            size if size < MIN_BANDWIDTH => {
+                Err(format!("{text:?} is too little: write 4KiB or more, or off"))
+            }
+            size => Ok(Some(size)),
+        },
     }
 }
 

@@ -1,11 +1,16 @@
 //! The sockets below HTTP: plain TCP or TLS over it.
 
+mod pace;
+
+pub(crate) use pace::Pace;
+
 use crate::Limits;
+use pace::Paced;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -19,6 +24,8 @@ use wsstream::tcp::TcpSocket;
 /// upgrade has taken it away from HTTP.
 pub(crate) struct Socket {
     wire: Wire,
+    /// There where sessions have a bandwidth.
+    pace: Option<Box<Paced>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -29,11 +36,19 @@ enum Wire {
 
 impl Socket {
     pub(crate) fn plain(tcp: TcpSocket, place: OwnedSemaphorePermit) -> Self {
-        Self { wire: Wire::Plain(tcp), _place: place }
+        Self { wire: Wire::Plain(tcp), pace: None, _place: place }
     }
 
     pub(crate) fn tls(tls: TlsStream<TcpSocket>, place: OwnedSemaphorePermit) -> Self {
-        Self { wire: Wire::Tls(Box::new(tls)), _place: place }
+        Self { wire: Wire::Tls(Box::new(tls)), pace: None, _place: place }
+    }
+}
+
+impl Socket {
+    /// Lets the connection be slowed from elsewhere.
+    pub(crate) fn paced(mut self, pace: &Pace) -> Self {
+        self.pace = Some(Box::new(Paced::new(pace.clone())));
+        self
     }
 }
 
@@ -54,19 +69,25 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.wire {
+        let Self { wire, pace, .. } = &mut *self;
+        if let Some(pace) = pace {
+            ready!(pace.poll_read(cx));
+        }
+        let before = buf.filled().len();
+        ready!(match wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        })?;
+        if let Some(pace) = pace {
+            pace.has_read(buf.filled().len() - before);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Wire::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -74,10 +95,21 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Wire::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        let Self { wire, pace, .. } = &mut *self;
+        if let Some(pace) = pace {
+            ready!(pace.poll_write(cx));
         }
+        let written = ready!(match (wire, bufs) {
+            // One slice is cheaper as such.
+            (Wire::Plain(tcp), [one]) => Pin::new(tcp).poll_write(cx, one),
+            (Wire::Plain(tcp), bufs) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            (Wire::Tls(tls), [one]) => Pin::new(tls).poll_write(cx, one),
+            (Wire::Tls(tls), bufs) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        })?;
+        if let Some(pace) = pace {
+            pace.has_written(written);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,6 +7,7 @@ mod check;
 mod forward;
 mod inherited;
 mod lifetime;
+mod limits;
 mod manager;
 #[cfg(test)]
 mod parity;
@@ -22,6 +23,7 @@ use admin::AdminArgs;
 use clap::Args;
 use forward::ForwardArgs;
 use inherited::Inherited;
+use limits::LimitArgs;
 use place::Place;
 use pods::{Connected, HostFlag, RunFlag};
 use policy::PolicyArgs;
@@ -99,6 +101,8 @@ pub(crate) struct ServeArgs {
     policy: PolicyArgs,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Not typed.
     #[arg(skip)]
     inherited: Inherited,
@@ -161,6 +165,7 @@ impl ServeArgs {
         config.token_file = self.token_file.or(config.token_file);
         self.policy.apply(&mut config);
         self.admin.apply(&mut config);
+        self.limits.apply(&mut config);
         self.access.apply(&mut config);
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {

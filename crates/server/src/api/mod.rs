@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod admission;
 pub(crate) mod answer;
 mod browser;
 mod discovery;
@@ -76,13 +77,16 @@ impl Api {
         Self::with_limits(pods, access, &Limits::default())
     }
 
-    /// The same with the clocks of sessions and of shutdown as in `limits`; what it says about connections is for who
-    /// accepts them.
+    /// The same with the sessions, their clocks and the shutdown as in `limits`; what it says about connections, and
+    /// [`Limits::session_bandwidth`], is for who accepts them, as [`Server`](crate::Server) does.
     pub fn with_limits(pods: Pods, access: impl Into<Access>, limits: &Limits) -> Self {
         let mut options = Options::default();
         options.timeouts.ping_interval = limits.ping_interval;
         options.timeouts.dead_peer = limits.dead_peer;
         options.timeouts.idle = limits.idle;
+        options.limits.max_message = limits.max_message;
+        options.limits.receive_buffer = limits.receive_buffer;
+        options.spdy.receive_buffer = limits.receive_buffer;
         let shared = MemoryBudget::new(limits.shared_buffer);
         options.limits.shared = shared.clone();
         options.spdy.shared = shared.clone();

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     auth,
+    net::Pace,
     pod::PodSnapshot,
     target::{Cause, Given},
 };
@@ -61,7 +62,19 @@ impl Session {
             meter: Arc::default(),
             order: Arc::default(),
         });
-        sessions.registry().add(&entry);
+        if let Err(over) = sessions.registry().add(&entry) {
+            tracing::info!(
+                kind = kind.as_str(),
+                user = entry.user(),
+                peer = entry.peer,
+                limit = over.limit.flag(),
+                "session refused"
+            );
+            return Err(Refusal::from(&over));
+        }
+        if let (Some(bandwidth), Some(pace)) = (sessions.bandwidth(), request.extensions().get::<Pace>()) {
+            pace.set(bandwidth);
+        }
         // Of the highest level, so that a line of any level that is asked for says which session it is about. The command is
         // not among the fields: an argv may hold secrets.
         let span = tracing::error_span!(
@@ -152,7 +165,7 @@ async fn overdue(entry: &Entry, sessions: &Sessions) {
 /// Dropped before the end: the server is shutting down, or the session panicked, or its client was gone before it began.
 impl Drop for Session {
     fn drop(&mut self) {
-        self.sessions.registry().remove(self.entry.number);
+        self.sessions.registry().remove(&self.entry);
         if self.begun {
             let reason = self.entry.order.given().map(|given| printable(&given.cause.to_string()));
             self.span.in_scope(|| tracing::warn!(reason, "session cut"));

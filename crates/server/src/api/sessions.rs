@@ -2,6 +2,7 @@
 //! at shutdown and end it when waiting has been long enough.
 
 use super::{
+    admission::Rules,
     answer::Refusal,
     registry::{Registry, SessionInfo},
 };
@@ -36,6 +37,7 @@ struct Shared {
     end_grace: Duration,
     farewell: Duration,
     duration: Option<Duration>,
+    bandwidth: Option<usize>,
     /// Running sessions are dropped.
     cut: CancellationToken,
     count: AtomicU64,
@@ -57,7 +59,8 @@ impl Sessions {
     pub(super) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
-            registry: Registry::default(),
+            registry: Registry::new(Rules::new(limits)),
+            bandwidth: limits.session_bandwidth,
             closing: CancellationToken::new(),
             end_grace: limits.end_grace,
             farewell: limits.farewell,
@@ -157,6 +160,10 @@ impl Sessions {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    pub(super) fn bandwidth(&self) -> Option<usize> {
+        self.0.bandwidth
     }
 
     pub(super) fn duration(&self) -> Option<Duration> {

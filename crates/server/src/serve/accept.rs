@@ -4,7 +4,7 @@
 use super::http;
 use crate::{
     Limits,
-    net::{Socket, set_options},
+    net::{Pace, Socket, set_options},
 };
 use axum::Router;
 use std::{io, net::SocketAddr, sync::Arc};
@@ -100,7 +100,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
             }
         }
     };
-    http::serve(socket, peer, (probe, next_write), &shared).await;
+    let pace = shared.limits.session_bandwidth.map(|_| Pace::default());
+    let socket = match &pace {
+        Some(pace) => socket.paced(pace),
+        None => socket,
+    };
+    http::serve(socket, peer, (probe, next_write), pace, &shared).await;
 }
 
 /// What somebody who forgot the `s` in `https` gets to read. Go's server words it the same way.

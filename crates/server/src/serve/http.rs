@@ -4,7 +4,7 @@
 use super::accept::Shared;
 use crate::{
     api::{Peer, SpeaksFirst},
-    net::Socket,
+    net::{Pace, Socket},
 };
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -13,13 +13,23 @@ use std::{convert::Infallible, net::SocketAddr, pin::pin};
 use tower::ServiceExt;
 use wsstream::{tcp::NextWrite, transport::UnsentProbe};
 
-pub(super) async fn serve(socket: Socket, peer: SocketAddr, tcp: (UnsentProbe, NextWrite), shared: &Shared) {
+pub(super) async fn serve(
+    socket: Socket,
+    peer: SocketAddr,
+    tcp: (UnsentProbe, NextWrite),
+    pace: Option<Pace>,
+    shared: &Shared,
+) {
     let (probe, next_write) = tcp;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         // For the close handshake of a WebSocket session: is a slow reader still reading?
         request.extensions_mut().insert(probe.clone());
+        if let Some(pace) = &pace {
+            // For a session that begins on this connection.
+            request.extensions_mut().insert(pace.clone());
+        }
         let (response, next_write) = (shared.router.clone().oneshot(request), next_write.clone());
         async move {
             let response = response.await?;

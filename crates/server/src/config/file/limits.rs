@@ -3,13 +3,60 @@
 use super::{server::RawServer, source::Source};
 use crate::{
     config::{Config, ConfigError},
+    duration,
+    limits::{bandwidth_or_off, count_or_off, rate_or_off},
     size,
 };
+use serde::Deserialize;
 use std::num::NonZeroUsize;
+use toml::Spanned;
+
+/// A number, or a word for it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a word such as \"off\"")]
+pub(super) enum Count {
+    Number(u64),
+    Word(String),
+}
+
+impl Count {
+    fn into_word(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Word(word) => word,
+        }
+    }
+}
+
+fn message(text: &str) -> Result<u64, String> {
+    size::parse(text).map(|bytes| bytes as u64)
+}
 
 pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
     let limits = &mut config.limits;
     source.set("shared_buffer", raw.shared_buffer.take(), size::parse, &mut limits.shared_buffer)?;
+    let (count, rate) = (count_or_off, rate_or_off);
+    let word = |typed: &mut Option<Spanned<Count>>| {
+        typed.take().map(|typed| Spanned::new(typed.span(), typed.into_inner().into_word()))
+    };
+    let typed = word(&mut raw.max_sessions_per_user);
+    source.set("max_sessions_per_user", typed, count, &mut limits.sessions_per_user)?;
+    let typed = word(&mut raw.max_sessions_per_target);
+    source.set("max_sessions_per_target", typed, count, &mut limits.sessions_per_target)?;
+    source.set("session_rate", word(&mut raw.session_rate), rate, &mut limits.session_rate)?;
+    let typed = word(&mut raw.session_rate_per_user);
+    source.set("session_rate_per_user", typed, rate, &mut limits.session_rate_per_user)?;
+    let typed = raw.session_bandwidth.take();
+    source.set("session_bandwidth", typed, bandwidth_or_off, &mut limits.session_bandwidth)?;
+    let clock = duration::parse_or_off;
+    source.set("session_duration", raw.session_duration.take(), clock, &mut limits.session_duration)?;
+    source.set("max_message", raw.max_message.take(), message, &mut limits.max_message)?;
+    source.set("receive_buffer", raw.receive_buffer.take(), size::parse, &mut limits.receive_buffer)?;
+    source.set("max_request_head", raw.max_request_head.take(), size::parse, &mut limits.header_bytes)?;
+    let time = duration::parse;
+    source.set("request_head_timeout", raw.request_head_timeout.take(), time, &mut limits.header_read)?;
+    source.set("tls_handshake_timeout", raw.tls_handshake_timeout.take(), time, &mut limits.tls_handshake)?;
+    limits.sessions = raw.max_sessions.map(NonZeroUsize::get).or(limits.sessions);
     limits.connections = raw.max_connections.map_or(limits.connections, NonZeroUsize::get);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::{
     access::{OneOrMany, Words},
+    limits::Count,
     sessions::{RawBackground, RawErrors},
 };
 use serde::Deserialize;
@@ -42,4 +43,16 @@ pub(super) struct RawServer {
     // limits
     pub(super) max_connections: Option<NonZeroUsize>,
     pub(super) shared_buffer: Option<Spanned<String>>,
+    pub(super) max_sessions: Option<NonZeroUsize>,
+    pub(super) max_sessions_per_user: Option<Spanned<Count>>,
+    pub(super) max_sessions_per_target: Option<Spanned<Count>>,
+    pub(super) session_rate: Option<Spanned<Count>>,
+    pub(super) session_rate_per_user: Option<Spanned<Count>>,
+    pub(super) session_bandwidth: Option<Spanned<String>>,
+    pub(super) session_duration: Option<Spanned<String>>,
+    pub(super) max_message: Option<Spanned<String>>,
+    pub(super) receive_buffer: Option<Spanned<String>>,
+    pub(super) max_request_head: Option<Spanned<String>>,
+    pub(super) request_head_timeout: Option<Spanned<String>>,
+    pub(super) tls_handshake_timeout: Option<Spanned<String>>,
 }

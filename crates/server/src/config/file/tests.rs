@@ -91,6 +91,18 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
         idle_timeout = "off"
         max_connections = 7
         shared_buffer = "1MiB"
+        max_sessions = 5
+        max_sessions_per_user = 3
+        max_sessions_per_target = "off"
+        session_rate = "20/s:40"
+        session_rate_per_user = 2
+        session_bandwidth = "1MiB"
+        session_duration = "8h"
+        max_message = "1MiB"
+        receive_buffer = "64KiB"
+        max_request_head = "64KiB"
+        request_head_timeout = "3s"
+        tls_handshake_timeout = "4s"
         port_forward_errors = "report"
         forward_ports = "80"
         no_keeper = true
@@ -107,6 +119,13 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
     (expected.limits.ping_interval, expected.limits.dead_peer) = (Some(seconds(15)), Some(seconds(45)));
     expected.limits.idle = None;
     (expected.limits.connections, expected.limits.shared_buffer) = (7, 1 << 20);
+    let limits = &mut expected.limits;
+    (limits.sessions, limits.sessions_per_user, limits.sessions_per_target) = (Some(5), Some(3), None);
+    limits.session_rate = Some("20/s:40".parse().unwrap());
+    limits.session_rate_per_user = Some("2/s".parse().unwrap());
+    (limits.session_bandwidth, limits.session_duration) = (Some(1 << 20), Some(seconds(8 * 3600)));
+    (limits.max_message, limits.receive_buffer, limits.header_bytes) = (1 << 20, 64 << 10, 64 << 10);
+    (limits.header_read, limits.tls_handshake) = (seconds(3), seconds(4));
     expected.forward_errors = Errors::Report;
     (expected.forward_ports, expected.no_keeper) = (Some(ForwardPorts::Only([80].into())), true);
     assert_eq!(config, expected);
@@ -117,6 +136,9 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
         ("max_connections = 0", "nonzero"),
         ("shared_buffer = \"1M\"", "shared_buffer: \"1M\" is not a size"),
         ("background = \"drop\"", "unknown variant `drop`"),
+        ("max_sessions_per_user = 0", "max_sessions_per_user: \"0\" is not a number"),
+        ("session_rate = \"5/h\"", "session_rate: \"5/h\" is not a rate"),
+        ("session_bandwidth = \"1KiB\"", "session_bandwidth: \"1KiB\" is too little"),
     ] {
         let error = read(&format!("[server]\n{line}")).unwrap_err();
         assert!(error.starts_with("/etc/wsstream/config.toml:2: ") && error.contains(part), "{error}");
