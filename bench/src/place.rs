@@ -27,6 +27,8 @@ pub struct Place {
     pub go_server: Option<PathBuf>,
     /// client-go.
     pub go_client: Option<PathBuf>,
+    /// The crate `kube`.
+    pub kube_rs: Option<PathBuf>,
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
         Ok(Self {
             root: root.to_path_buf(),
             memory: own.with_file_name("memory"),
+            kube_rs: Some(own.with_file_name("wsstream-bench-kube-rs")).filter(|path| path.is_file()),
             own,
             wsstream: root.join("target/release/wsstream"),
             go_server: go("server"),

@@ -51,6 +51,15 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     for args in [
         &["build", "--release", "--quiet", "--package", "wsstream-cli", "--bin", "wsstream"][..],
         &["build", "--release", "--quiet", "--manifest-path", "bench/Cargo.toml"],
+        &[
+            "build",
+            "--release",
+            "--quiet",
+            "--manifest-path",
+            "bench/kube-rs/Cargo.toml",
+            "--target-dir",
+            "bench/target",
+        ],
     ] {
         match show(&mut workspace.cargo(args)) {
             Outcome::Passed => {}

@@ -1,6 +1,7 @@
 //! A keystroke and its echo. The server echoes by itself, so that no terminal and no shell is in the way: what is left is
 //! the way there and back.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ enum Client {
     Raw,
     Ours,
     Go,
+    KubeRs,
 }
 
 pub(super) fn run(context: &Context) -> Result<Findings> {
@@ -39,6 +41,12 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
     if let (Some(_), Some(go)) = (&place.go_client, Peer::go(place)?) {
         peers.push(("client-go and Go's server", Client::Go, go));
     }
+    if place.kube_rs.is_some() {
+        peers.push(("kube-rs, our server", Client::KubeRs, Peer::library(place)?));
+        if let Some(go) = Peer::go(place)? {
+            peers.push(("kube-rs, Go's server", Client::KubeRs, go));
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let series = interleave(context.runs, &mut peers, |(_, client, peer)| {
         let before = peer.cpu()?;
@@ -46,6 +54,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
             Client::Raw => runtime.block_on(raw(peer, rounds))?,
             Client::Ours => runtime.block_on(ours(peer, rounds))?,
             Client::Go => go(place, peer, rounds)?,
+            Client::KubeRs => kube_rs(place, peer, rounds)?,
         };
         let cpu = (peer.cpu()? - before).as_secs_f64() * 1e6 / rounds as f64;
         Ok([quantile(&mut times, 0.5), quantile(&mut times, 0.99), quantile(&mut times, 0.999), cpu])
@@ -115,13 +124,21 @@ async fn ours(peer: &Peer, rounds: usize) -> Result<Vec<f64>> {
 }
 
 fn go(place: &Place, peer: &Peer, rounds: usize) -> Result<Vec<f64>> {
-    let program = place.go_client.as_ref().context("no client-go")?;
     let url = format!(
         "http://{}/api/v1/namespaces/default/pods/host/exec?command=@echo&stdin=true&stdout=true",
         peer.address
     );
-    let output = Command::new(program).args([url, rounds.to_string(), SIZE.to_string()]).output()?;
-    ensure!(output.status.success(), "client-go: {}", String::from_utf8_lossy(&output.stderr));
+    program(place.go_client.as_deref().context("no client-go")?, &url, rounds)
+}
+
+fn kube_rs(place: &Place, peer: &Peer, rounds: usize) -> Result<Vec<f64>> {
+    program(place.kube_rs.as_deref().context("no kube-rs")?, &format!("http://{}", peer.address), rounds)
+}
+
+/// A client that prints how long each round took, in nanoseconds.
+fn program(client: &Path, url: &str, rounds: usize) -> Result<Vec<f64>> {
+    let output = Command::new(client).args([url, &rounds.to_string(), &SIZE.to_string()]).output()?;
+    ensure!(output.status.success(), "{}: {}", client.display(), String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     text.lines().map(|line| Ok(line.parse::<f64>()? / 1e3)).collect()
 }

@@ -262,7 +262,8 @@ async fn transfer(stream: &mut impl Moves, verb: u8, amount: u64) -> Result<()> 
     let mut have = 0;
     if verb == b'd' {
         while have < amount {
-            have += stream.chunk().await?.with_context(|| format!("the port ended after {have} bytes"))?.len() as u64;
+            have += stream.chunk().await?.with_context(|| format!("the port ended after {have} bytes"))?.len()
+                as u64;
         }
         ensure!(have == amount, "{have} bytes came of {amount}");
     } else {
