@@ -9,9 +9,12 @@ use crate::{
 /// `cargo xtask lint`.
 pub fn run(workspace: &Workspace, totals: &mut Totals) {
     totals.case("lint: format", || show(&mut workspace.cargo(&["fmt", "--all", "--check"])));
-    totals.case("lint: format of interop/kube-rs", || {
-        show(&mut workspace.cargo(&["fmt", "--manifest-path", "interop/kube-rs/Cargo.toml", "--check"]))
-    });
+    // Workspaces of their own.
+    for manifest in ["bench/Cargo.toml", "bench/kube-rs/Cargo.toml", "interop/kube-rs/Cargo.toml"] {
+        totals.case(&format!("lint: format of {manifest}"), || {
+            show(&mut workspace.cargo(&["fmt", "--all", "--manifest-path", manifest, "--check"]))
+        });
+    }
     totals.case("lint: clippy", || {
         show(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
