@@ -11,7 +11,7 @@ use crate::{
     browser::Browsers,
     config::AccessOptions,
     kubeconfig::{Kubeconfig, KubeconfigError},
-    tls::{self, Certificate, TlsError},
+    tls::{self, Certificate, Live, TlsError},
 };
 use std::{
     fmt, io,
@@ -21,7 +21,6 @@ use std::{
 };
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where `wsstream serve` listens when nobody says.
@@ -100,7 +99,8 @@ pub enum ServeError {
     NoAddress,
     /// Plain HTTP on an address that others can reach.
     #[error(
-        "refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS"
+        "refusing to serve plain HTTP on {0}: tokens would travel in the clear; listen on a loopback address or use TLS \
+         (--insecure-listen overrides)"
     )]
     InsecureBeyondLoopback(SocketAddr),
     /// [`TokenSource::Given`] is empty, or there is neither a token nor anything else by which anybody could be let in.
@@ -175,7 +175,14 @@ impl Server {
         if let (TlsSource::Insecure, Some(open)) =
             (&tls, all.iter().find(|address| !address.ip().to_canonical().is_loopback()))
         {
-            return Err(ServeError::InsecureBeyondLoopback(*open));
+            if !access.insecure_listen {
+                return Err(ServeError::InsecureBeyondLoopback(*open));
+            }
+            tracing::warn!(
+                address = %open,
+                "INSECURE: plain HTTP beyond loopback, as --insecure-listen asks: whoever is on the way reads tokens and sessions \
+                 and can take them over"
+            );
         }
         let tokens = match tokens {
             TokenSource::Generated => vec![Token::random()],
@@ -187,16 +194,20 @@ impl Server {
         let token = tokens.first().cloned();
         let users = access.users.as_deref().map(Users::read_file).transpose()?;
         let policy = access.policy.as_deref().map(Policy::read_file).transpose()?;
-        if token.is_none() && users.is_none() {
+        let certified = access.tls.client_ca.is_some() && !matches!(tls, TlsSource::Insecure);
+        if token.is_none() && users.is_none() && !certified {
             return Err(ServeError::NoToken);
         }
         let certificate = match &tls {
             TlsSource::Generated => {
-                Some(Certificate::generate(&all.iter().map(SocketAddr::ip).collect::<Vec<_>>())?)
+                let addresses: Vec<_> = all.iter().map(SocketAddr::ip).collect();
+                Some(Live::generate(&addresses, access.tls.clone())?)
             }
-            TlsSource::Files { cert, key } => Some(Certificate::load(cert, key)?),
+            TlsSource::Files { cert, key } => Some(Live::load(cert, key, access.tls.clone())?),
             TlsSource::Insecure => None,
         };
+        let live = certificate;
+        let certificate = live.as_ref().map(Live::current);
         for address in listen {
             let fail = |error| ServeError::Listen { address, error };
             let listener = TcpListener::bind(address).await.map_err(fail)?;
@@ -208,7 +219,7 @@ impl Server {
         let scheme = if certificate.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{host}");
         if let Some(path) = &kubeconfig {
-            let name = certificate.as_ref().and_then(|certificate| other_name(certificate, host));
+            let name = certificate.as_deref().and_then(|certificate| other_name(certificate, host));
             let contents = Kubeconfig {
                 server: &url,
                 tls_server_name: name.as_deref(),
@@ -222,24 +233,24 @@ impl Server {
         if let Some(users) = users {
             chain = chain.then(users);
         }
-        let browsers = browsers(&access, &addresses, certificate.as_ref());
+        let browsers = browsers(&access, &addresses, live.as_ref());
         let mut access = Access::new(chain).browsers(browsers);
         if let Some(policy) = policy {
             access = access.authorizer(policy);
         }
         let api = Api::with_limits(pods, access, &limits);
-        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, api, limits })
+        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, live, api, limits })
     }
 }
 
 /// The names of the server. Where it listens on all addresses it cannot know them; an address is no way to rebind.
-fn browsers(access: &AccessOptions, addresses: &[SocketAddr], certificate: Option<&Certificate>) -> Browsers {
+fn browsers(access: &AccessOptions, addresses: &[SocketAddr], certificate: Option<&Live>) -> Browsers {
     let mut browsers = Browsers::new();
     if !addresses.iter().any(|address| address.ip().is_unspecified()) {
         browsers = browsers.addresses(addresses.iter().map(SocketAddr::ip));
     }
     if let Some(certificate) = certificate.cloned() {
-        browsers = browsers.https().names(move |name| certificate.covers(name));
+        browsers = browsers.https().names(move |name| certificate.current().covers(name));
     }
     browsers = access.allowed_hosts.iter().fold(browsers, Browsers::host);
     access.allowed_origins.iter().cloned().fold(browsers, Browsers::origin)
@@ -288,7 +299,9 @@ pub struct Bound {
     url: String,
     kubeconfig: Option<PathBuf>,
     token: Option<Token>,
-    certificate: Option<Certificate>,
+    /// The one at start.
+    certificate: Option<Arc<Certificate>>,
+    live: Option<Live>,
     api: Api,
     limits: Limits,
 }
@@ -340,14 +353,14 @@ impl Bound {
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listeners, certificate, api, limits, .. } = self;
+        let Self { listeners, live, api, limits, .. } = self;
         let drain = limits.drain;
         let cut = CancellationToken::new();
         // Not that of the sessions: a server that drains refuses them, and still says so.
         let stopping = CancellationToken::new();
         let shared = Arc::new(accept::Shared {
             router: api.router(),
-            tls: certificate.map(|certificate| TlsAcceptor::from(certificate.config)),
+            tls: live,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             connections: TaskTracker::new(),
             closing: stopping.clone(),

@@ -1,17 +1,24 @@
 //! The certificate: made at start so that nobody has to run openssl first, or loaded from PEM files with errors that say
 //! which file and what is wrong with it.
 
+mod client;
+mod live;
+
+pub(crate) use client::identity_of;
+pub(crate) use live::Live;
+
 use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::{
-    ServerConfig,
+    ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem, pem::PemObject},
-    server::ParsedCertificate,
+    server::{NoServerSessionStorage, ParsedCertificate},
+    version::{TLS12, TLS13},
 };
 use std::{
     fmt, io,
@@ -25,7 +32,7 @@ use thiserror::Error;
 /// What the server presents, and what a client needs to trust it.
 #[derive(Clone)]
 pub struct Certificate {
-    /// TLS 1.2 and 1.3, ring, ALPN `http/1.1` only: HTTP/2 is not offered because an upgrade needs HTTP/1.1.
+    /// rustls with ring, ALPN `http/1.1` only: HTTP/2 is not offered because an upgrade needs HTTP/1.1.
     pub config: Arc<ServerConfig>,
     /// PEM for `certificate-authority-data`.
     pub trust_pem: String,
@@ -38,11 +45,121 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// What is asked of clients. The default: TLS 1.2 or later, no certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsSettings {
+    /// PEM of the authorities whose client certificates name a user: the subject's common name, its organizations being
+    /// the groups.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have a certificate of theirs; else it may.
+    pub client_required: bool,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+}
+
+/// The oldest version of TLS that is spoken. `FromStr` reads `1.2` and `1.3`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2, which rustls has in its safe form only: forward secrecy and authenticated encryption. The default.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl std::str::FromStr for MinVersion {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Self, String> {
+        match typed {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => Err(format!("{typed:?} is not a version of TLS that can be asked for: write 1.2 or 1.3")),
+        }
+    }
+}
+
+/// A chain and its key, before it is known what is asked of clients.
+struct Material {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    trust_pem: String,
+}
+
+impl Clone for Material {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), trust_pem: self.trust_pem.clone() }
+    }
+}
+
 impl Certificate {
     /// Makes an ECDSA P-256 certificate for `localhost`, the loopback addresses, this machine's host name and
     /// `addresses`, signed by an authority whose key is thrown away. An authority of its own, not a self-signed leaf:
     /// Go, OpenSSL in strict mode (Python 3.13) and webpki agree on nothing less.
     pub fn generate(addresses: &[IpAddr]) -> Result<Self, TlsError> {
+        Self::new(Material::generate(addresses)?, &TlsSettings::default())
+    }
+
+    /// Loads a certificate chain (leaf first) and its private key (PKCS#8, PKCS#1 or SEC1) from PEM files.
+    /// Clients are told to trust the chain itself. Warns in the log when others than the owner may read the key.
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        Self::load_with(cert, key, &TlsSettings::default())
+    }
+
+    /// The same, asking of clients what the settings say.
+    pub fn load_with(cert: &Path, key: &Path, settings: &TlsSettings) -> Result<Self, TlsError> {
+        let pair = |error| match error {
+            TlsError::Config(error) => TlsError::Pair { cert: cert.to_owned(), key: key.to_owned(), error },
+            other => other,
+        };
+        Self::new(Material::load(cert, key)?, settings).map_err(pair)
+    }
+
+    /// A certificate made at start, asking of clients what the settings say.
+    pub fn generate_with(addresses: &[IpAddr], settings: &TlsSettings) -> Result<Self, TlsError> {
+        Self::new(Material::generate(addresses)?, settings)
+    }
+
+    fn new(material: Material, settings: &TlsSettings) -> Result<Self, TlsError> {
+        // The provider is named, not taken from a process-wide default that another crate may have set.
+        let provider = Arc::new(ring::default_provider());
+        let versions: &[&SupportedProtocolVersion] = match settings.min_version {
+            MinVersion::Tls12 => &[&TLS13, &TLS12],
+            MinVersion::Tls13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .map_err(TlsError::Config)?;
+        let builder = match &settings.client_ca {
+            Some(ca) => {
+                builder.with_client_cert_verifier(client::verifier(ca, settings.client_required, provider)?)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let Material { chain, key, trust_pem } = material;
+        let mut config = builder.with_single_cert(chain.clone(), key).map_err(TlsError::Config)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if settings.client_ca.is_some() {
+            // A resumed session takes over the client's certificate unchecked: one that has expired since, for example.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Self { config: Arc::new(config), trust_pem, chain })
+    }
+
+    /// Whether a client that connects to `name` (an address or a DNS name) will find it in the certificate.
+    pub fn covers(&self, name: &str) -> bool {
+        let Some(leaf) = self.chain.first() else { return false };
+        let (Ok(leaf), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(name)) else {
+            return false;
+        };
+        verify_server_name(&leaf, &name).is_ok()
+    }
+}
+
+impl Material {
+    fn generate(addresses: &[IpAddr]) -> Result<Self, TlsError> {
         let make = || -> Result<_, rcgen::Error> {
             let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
             let mut authority = parameters("wsstream generated authority")?;
@@ -62,13 +179,10 @@ impl Certificate {
             Ok((vec![certificate.der().clone()], key.serialize_der(), authority_pem))
         };
         let (chain, key, trust_pem) = make().map_err(TlsError::Generate)?;
-        Self::new(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)), trust_pem)
-            .map_err(TlsError::Config)
+        Ok(Self { chain, key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)), trust_pem })
     }
 
-    /// Loads a certificate chain (leaf first) and its private key (PKCS#8, PKCS#1 or SEC1) from PEM files.
-    /// Clients are told to trust the chain itself. Warns in the log when others than the owner may read the key.
-    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+    fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let fail = |path: &Path, fault| TlsError::File { path: path.to_owned(), fault };
         let cert_pem = std::fs::read(cert).map_err(|e| fail(cert, FileFault::Read(e)))?;
         let key_pem = std::fs::read(key).map_err(|e| fail(key, FileFault::Read(e)))?;
@@ -87,38 +201,9 @@ impl Certificate {
             Err(pem::Error::NoItemsFound) => return Err(fail(key, FileFault::NoKey)),
             Err(e) => return Err(fail(key, FileFault::Pem(e))),
         };
-        let trust_pem = String::from_utf8_lossy(&cert_pem).into_owned();
-        Self::new(chain, private, trust_pem).map_err(|error| TlsError::Pair {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-            error,
-        })
-    }
-
-    fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-        trust_pem: String,
-    ) -> Result<Self, rustls::Error> {
-        // The provider is named, not taken from a process-wide default that another crate may have set.
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain.clone(), key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), trust_pem, chain })
-    }
-
-    /// Whether a client that connects to `name` (an address or a DNS name) will find it in the certificate.
-    pub fn covers(&self, name: &str) -> bool {
-        let Some(leaf) = self.chain.first() else { return false };
-        let (Ok(leaf), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(name)) else {
-            return false;
-        };
-        verify_server_name(&leaf, &name).is_ok()
+        Ok(Self { chain, key: private, trust_pem: String::from_utf8_lossy(&cert_pem).into_owned() })
     }
 }
-
 /// A certificate that cannot be used. The text names the file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -160,6 +245,9 @@ pub enum FileFault {
     /// It is not PEM.
     #[error("is not valid PEM: {0}")]
     Pem(#[source] pem::Error),
+    /// A certificate in it is no authority that can be used.
+    #[error("holds an authority that cannot be used: {0}")]
+    Authority(String),
     /// No certificate in it.
     #[error("holds no certificate (no `BEGIN CERTIFICATE` block)")]
     NoCertificate,

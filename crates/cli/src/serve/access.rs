@@ -4,6 +4,8 @@ use clap::Args;
 use std::path::PathBuf;
 use wsstream_server::Config;
 use wsstream_server::browser::{Origin, parse_host};
+use wsstream_server::config::client_auth;
+use wsstream_server::tls::MinVersion;
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -17,6 +19,20 @@ pub(crate) struct AccessArgs {
     /// [default: everybody who has a token may do everything]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// The authorities whose client certificates name a user (PEM): the subject's common name is the user, its
+    /// organizations are the groups. No random token is made then
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_ca: Option<PathBuf>,
+    /// Whether clients must have such a certificate: `optional` or `required` [default: optional]
+    #[arg(long, value_name = "WHETHER", value_parser = client_auth)]
+    client_auth: Option<bool>,
+    /// The oldest TLS version to speak: 1.2 or 1.3 [default: 1.2]
+    #[arg(long, value_name = "VERSION")]
+    tls_min_version: Option<MinVersion>,
+    /// With --insecure-http, listen beyond loopback all the same. Whoever is on the way reads tokens and sessions; a
+    /// warning says so at every start
+    #[arg(long)]
+    insecure_listen: bool,
     /// A name by which clients call this server, beside localhost, the addresses it listens on and the names in its
     /// certificate; requests under other names are refused. May be repeated
     #[arg(long, value_name = "NAME", value_parser = parse_host)]
@@ -33,6 +49,14 @@ impl AccessArgs {
         let access = &mut config.access;
         set(self.users, &mut access.users);
         set(self.policy, &mut access.policy);
+        set(self.client_ca, &mut access.tls.client_ca);
+        if let Some(required) = self.client_auth {
+            access.tls.client_required = required;
+        }
+        if let Some(version) = self.tls_min_version {
+            access.tls.min_version = version;
+        }
+        access.insecure_listen |= self.insecure_listen;
         if !self.allowed_host.is_empty() {
             access.allowed_hosts = self.allowed_host;
         }

@@ -23,6 +23,7 @@ impl Origins {
         // Those of the flags that name files; what else can be wrong with a flag is found when it is read.
         let typed = [
             ("users", args.access.users.is_some()),
+            ("client_ca", args.access.client_ca.is_some()),
             ("policy", args.access.policy.is_some()),
             ("tls_cert", args.tls_cert.is_some()),
             ("tls_key", args.tls_key.is_some()),

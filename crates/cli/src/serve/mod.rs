@@ -170,7 +170,9 @@ impl ServeArgs {
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {
             (config.tls_cert, config.tls_key) = (None, None);
-            check_insecure(config.listen.iter().copied().chain(handed))?;
+            if !config.access.insecure_listen {
+                check_insecure(config.listen.iter().copied().chain(handed))?;
+            }
         }
         let runs = [
             (self.run, Connected::Output),
@@ -207,7 +209,7 @@ fn check_insecure(mut listen: impl Iterator<Item = SocketAddr>) -> Result<(), Fa
         Some(address) => Err(Failure::usage(format!(
             "--insecure-http is for loopback, and {address} can be reached from elsewhere"
         ))
-        .next("leave --insecure-http out (a certificate is generated), or listen on 127.0.0.1")),
+        .next("leave --insecure-http out (a certificate is generated), or listen on 127.0.0.1; --insecure-listen overrides")),
     }
 }
 

@@ -6,6 +6,8 @@
 use super::{Authenticator, Denied, Identity};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
+use jiff::Timestamp;
+use std::sync::Arc;
 
 /// Asks each source of tokens until one knows the token; a source that says anything but [`Denied::Unknown`] or
 /// [`Denied::Missing`] has the last word. Without a token, who the connection belongs to ([`ConnectionIdentity`]) counts.
@@ -17,7 +19,27 @@ pub struct Chain {
 /// Who a connection belongs to: the subject of its client certificate, or the user at the other end of a unix socket. In
 /// the extensions of its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionIdentity(pub std::sync::Arc<Identity>);
+#[non_exhaustive]
+pub struct ConnectionIdentity {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// Until when. A connection may be open for longer than a certificate is good.
+    pub expires: Option<Timestamp>,
+}
+
+impl ConnectionIdentity {
+    /// For as long as the connection lasts.
+    pub fn new(identity: Identity) -> Self {
+        Self { identity: Arc::new(identity), expires: None }
+    }
+
+    /// No longer than this.
+    #[must_use]
+    pub fn until(mut self, end: Timestamp) -> Self {
+        self.expires = Some(end);
+        self
+    }
+}
 
 impl Chain {
     /// Knows nobody yet.
@@ -34,8 +56,11 @@ impl Chain {
 
     async fn check(&self, head: &Parts) -> Result<Identity, Denied> {
         if super::presented(head)?.is_none() {
-            let connection = head.extensions.get::<ConnectionIdentity>();
-            return connection.map(|identity| (*identity.0).clone()).ok_or(Denied::Missing);
+            let connection = head.extensions.get::<ConnectionIdentity>().ok_or(Denied::Missing)?;
+            if connection.expires.is_some_and(|end| Timestamp::now() > end) {
+                return Err(Denied::Expired);
+            }
+            return Ok((*connection.identity).clone());
         }
         for source in &self.sources {
             match source.authenticate(head).await {
@@ -77,13 +102,16 @@ mod tests {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if let Some(name) = connection {
-                request = request.extension(ConnectionIdentity(Identity::new(name).into()));
+                request = request.extension(ConnectionIdentity::new(Identity::new(name)));
             }
             chain.authenticate(&request.body(()).unwrap().into_parts().0).await
         };
         assert_eq!(ask(Some("a"), None).await, Ok(Identity::new("ann")));
         assert_eq!(ask(Some("b"), Some("cert")).await, Ok(Identity::new("ben")));
         assert_eq!(ask(None, Some("cert")).await, Ok(Identity::new("cert")));
+        let mut late = http::Request::new(()).into_parts().0;
+        late.extensions.insert(ConnectionIdentity::new(Identity::new("cert")).until(Timestamp::UNIX_EPOCH));
+        assert_eq!(chain.authenticate(&late).await, Err(Denied::Expired));
         assert_eq!(ask(None, None).await, Err(Denied::Missing));
         assert_eq!(ask(Some("x"), Some("cert")).await, Err(Denied::Unknown), "no falling back");
         assert_eq!(

@@ -57,7 +57,7 @@ pub enum Denied {
     Several,
     /// The token is none of ours.
     Unknown,
-    /// The token was one of ours; its time is over.
+    /// The token or the certificate was good; its time is over.
     Expired,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Denied {
             }
             Self::Several => "Unauthorized: the request carries more than one credential; send one",
             Self::Unknown => "Unauthorized: the bearer token is not one that this server accepts",
-            Self::Expired => "Unauthorized: the bearer token has expired",
+            Self::Expired => "Unauthorized: the credential has expired",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Who may connect, and as whom: what the operator says about it.
 
-use crate::browser::Origin;
+use crate::{browser::Origin, tls::TlsSettings};
 use std::path::PathBuf;
 
 /// The settings of authentication, authorisation and browsers. All fields may be assigned.
@@ -16,4 +16,21 @@ pub struct AccessOptions {
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may use the server beside its own.
     pub allowed_origins: Vec<Origin>,
+    /// What is asked of clients before they are heard.
+    pub tls: TlsSettings,
+    /// Listen beyond loopback in plain HTTP all the same. Tokens and sessions can be read on the way; said in the log at
+    /// every start.
+    pub insecure_listen: bool,
+}
+
+/// Reads `optional` or `required`: whether clients must have a certificate.
+///
+/// # Errors
+/// Says which words there are.
+pub fn client_auth(typed: &str) -> Result<bool, String> {
+    match typed {
+        "optional" => Ok(false),
+        "required" => Ok(true),
+        _ => Err(format!("{typed:?} is neither optional nor required")),
+    }
 }

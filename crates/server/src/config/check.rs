@@ -39,6 +39,10 @@ impl Config {
             (Some(_), None) => faults.push(Fault::new("tls_cert", ConfigError::HalfCertificate)),
             (None, Some(_)) => faults.push(Fault::new("tls_key", ConfigError::HalfCertificate)),
         }
+        if self.access.tls.client_ca.is_some() {
+            let made = Certificate::generate_with(&[], &self.access.tls);
+            faults.extend(made.err().map(|error| Fault::new("client_ca", error)));
+        }
         if let Some(path) = &self.token_file {
             faults.extend(Token::read_file(path).err().map(|error| Fault::new("token_file", error)));
         }

@@ -8,7 +8,7 @@ mod file;
 mod forward;
 mod spec;
 
-pub use access::AccessOptions;
+pub use access::{AccessOptions, client_auth};
 pub use admin::AdminPlace;
 pub use check::Fault;
 pub use forward::{ForwardPorts, ForwardSpec, parse_route};
@@ -97,6 +97,13 @@ impl Config {
             self.pods.push(self.host_pod());
         }
         let specs = std::mem::take(&mut self.pods);
+        if self.insecure_http && self.access.tls.client_ca.is_some() {
+            return Err(ConfigError::InsecureWithCertificate);
+        }
+        // Required of nobody is required by nobody.
+        if self.access.tls.client_required && self.access.tls.client_ca.is_none() {
+            return Err(ConfigError::NoClientAuthority);
+        }
         let tls = match (self.tls_cert, self.tls_key, self.insecure_http) {
             (None, None, false) => TlsSource::Generated,
             (None, None, true) => TlsSource::Insecure,
@@ -116,8 +123,9 @@ impl Config {
             options.listen = self.listen;
         }
         options.tls = tls;
-        // A random token beside users who have theirs would be one that nobody asked for.
-        let none_given = if self.access.users.is_some() { TokenSource::None } else { TokenSource::Generated };
+        // A random token beside users who have credentials of theirs would be one that nobody asked for.
+        let others = self.access.users.is_some() || self.access.tls.client_ca.is_some();
+        let none_given = if others { TokenSource::None } else { TokenSource::Generated };
         options.tokens = self.token_file.map_or(none_given, TokenSource::File);
         options.access = self.access;
         options.kubeconfig = self.kubeconfig;
@@ -158,6 +166,9 @@ pub enum ConfigError {
     /// One of two.
     #[error("a TLS certificate and its key go together: give both, tls_cert and tls_key, or neither")]
     HalfCertificate,
+    /// Certificates are required of clients, and nobody could sign one.
+    #[error("client_auth: there is no client_ca whose certificates could be required")]
+    NoClientAuthority,
     /// Contradiction.
     #[error("insecure_http and a TLS certificate exclude each other")]
     InsecureWithCertificate,

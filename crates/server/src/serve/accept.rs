@@ -1,11 +1,15 @@
 //! The accept loop. It does nothing but accept: whatever a client can make slow (TLS, a request head) happens in the
 //! task of its connection.
 
-use super::http;
+use super::http::{self, Client};
 use crate::{
     Limits,
+    api::Peer,
+    auth::ConnectionIdentity,
     net::{Pace, Socket, set_options},
+    tls::{Live, identity_of},
 };
+use ::http::Extensions;
 use axum::Router;
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -20,7 +24,7 @@ use wsstream::tcp::TcpSocket;
 /// What all connections of a server share.
 pub(super) struct Shared {
     pub(super) router: Router,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Live>,
     pub(super) places: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
     /// Finish what is under way.
@@ -84,28 +88,58 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
     }
     let tcp = TcpSocket::new(stream);
     let (probe, next_write) = (tcp.unsent_probe(), tcp.next_write());
-    let socket = match &shared.tls {
-        None => Socket::plain(tcp, place),
+    let (socket, identity) = match &shared.tls {
+        None => (Socket::plain(tcp, place), None),
         Some(tls) => {
+            let tls = TlsAcceptor::from(tls.config());
             let handshake = tokio::select! {
                 biased;
                 () = shared.cut.cancelled() => return,
-                done = tokio::time::timeout(shared.limits.tls_handshake, handshake(tcp, tls)) => done,
+                done = tokio::time::timeout(shared.limits.tls_handshake, handshake(tcp, &tls)) => done,
             };
             match handshake {
-                Ok(Ok(stream)) => Socket::tls(stream, place),
+                Ok(Ok(stream)) => {
+                    let identity = certified(&stream, peer);
+                    (Socket::tls(stream, place), identity)
+                }
                 // Scanners and probes of load balancers: not worth a line at the default level.
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
             }
         }
     };
-    let pace = shared.limits.session_bandwidth.map(|_| Pace::default());
-    let socket = match &pace {
-        Some(pace) => socket.paced(pace),
-        None => socket,
-    };
-    http::serve(socket, peer, (probe, next_write), pace, &shared).await;
+    let mut known = Extensions::new();
+    known.insert(Peer(peer));
+    // For the close handshake of a WebSocket session: is a slow reader still reading?
+    known.insert(probe);
+    if let Some(identity) = identity {
+        known.insert(identity);
+    }
+    let socket = paced(socket, &mut known, &shared);
+    let client = Client { name: peer.to_string(), known, next_write: Some(next_write) };
+    http::serve(socket, client, &shared).await;
+}
+
+/// Whom the client's certificate names, if it has one.
+fn certified(stream: &TlsStream<TcpSocket>, peer: SocketAddr) -> Option<ConnectionIdentity> {
+    let (_, connection) = stream.get_ref();
+    let leaf = connection.peer_certificates()?.first()?;
+    let named = identity_of(leaf);
+    if let Err(reason) = &named {
+        tracing::info!(%peer, reason, "a client certificate names nobody");
+    }
+    named.ok()
+}
+
+/// Bounds what goes over the socket, from when a session begins on it.
+fn paced(socket: Socket, known: &mut Extensions, shared: &Shared) -> Socket {
+    if shared.limits.session_bandwidth.is_none() {
+        return socket;
+    }
+    let pace = Pace::default();
+    let socket = socket.paced(&pace);
+    known.insert(pace);
+    socket
 }
 
 /// What somebody who forgot the `s` in `https` gets to read. Go's server words it the same way.

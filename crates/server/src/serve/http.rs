@@ -2,38 +2,34 @@
 //! protocol speaks.
 
 use super::accept::Shared;
-use crate::{
-    api::{Peer, SpeaksFirst},
-    net::{Pace, Socket},
-};
+use crate::{api::SpeaksFirst, net::Socket};
+use ::http::Extensions;
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::SocketAddr, pin::pin};
+use std::{convert::Infallible, pin::pin};
 use tower::ServiceExt;
-use wsstream::{tcp::NextWrite, transport::UnsentProbe};
+use wsstream::tcp::NextWrite;
 
-pub(super) async fn serve(
-    socket: Socket,
-    peer: SocketAddr,
-    tcp: (UnsentProbe, NextWrite),
-    pace: Option<Pace>,
-    shared: &Shared,
-) {
-    let (probe, next_write) = tcp;
+/// What is known of the client of a connection.
+pub(super) struct Client {
+    /// For log lines.
+    pub(super) name: String,
+    /// What the extensions of each request hold.
+    pub(super) known: Extensions,
+    /// Where the next write can be held back.
+    pub(super) next_write: Option<NextWrite>,
+}
+
+pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
+    let Client { name: peer, known, next_write } = client;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        // For the close handshake of a WebSocket session: is a slow reader still reading?
-        request.extensions_mut().insert(probe.clone());
-        if let Some(pace) = &pace {
-            // For a session that begins on this connection.
-            request.extensions_mut().insert(pace.clone());
-        }
+        request.extensions_mut().extend(known.clone());
         let (response, next_write) = (shared.router.clone().oneshot(request), next_write.clone());
         async move {
             let response = response.await?;
-            if response.extensions().get::<SpeaksFirst>().is_some() {
+            if let (Some(next_write), Some(SpeaksFirst)) = (next_write, response.extensions().get()) {
                 next_write.hold();
             }
             Ok::<_, Infallible>(response)

@@ -3,7 +3,7 @@
 use super::{server::RawServer, source::Source};
 use crate::{
     browser::parse_host,
-    config::{AdminPlace, Config, ConfigError},
+    config::{AdminPlace, Config, ConfigError, client_auth},
 };
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -69,6 +69,10 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     config.access.users = raw.users.take().map(|path| source.resolve(path));
     config.access.policy = raw.policy.take().map(|path| source.resolve(path));
     let access = &mut config.access;
+    source.set("client_auth", raw.client_auth.take(), client_auth, &mut access.tls.client_required)?;
+    access.tls.client_ca = raw.client_ca.take().map(|path| source.resolve(path.into_inner()));
+    source.set("tls_min_version", raw.tls_min_version.take(), str::parse, &mut access.tls.min_version)?;
+    access.insecure_listen = raw.insecure_listen;
     access.allowed_hosts = words("allowed_host", raw.allowed_host.take(), parse_host, source)?;
     access.allowed_origins = words("allowed_origin", raw.allowed_origin.take(), str::parse, source)?;
     config.kubeconfig = raw.kubeconfig.take().map(|path| source.resolve(path));

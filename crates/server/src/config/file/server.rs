@@ -20,6 +20,11 @@ pub(super) struct RawServer {
     pub(super) token_file: Option<PathBuf>,
     pub(super) users: Option<PathBuf>,
     pub(super) policy: Option<PathBuf>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
+    pub(super) client_auth: Option<Spanned<String>>,
+    pub(super) tls_min_version: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) insecure_listen: bool,
     pub(super) allowed_host: Option<Spanned<Words>>,
     pub(super) allowed_origin: Option<Spanned<Words>>,
     pub(super) kubeconfig: Option<PathBuf>,
