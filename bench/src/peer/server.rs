@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 use wsstream_server::auth::{BearerTokens, Token};
 use wsstream_server::target::HostTarget;
-use wsstream_server::{Api, Container, Pod, Pods};
+use wsstream_server::{Api, Container, Limits, Pod, Pods};
 
 use crate::process::TOKEN;
 
@@ -15,6 +15,8 @@ pub(super) async fn serve(listener: TcpListener) -> Result<()> {
     let host = HostTarget::new("host", "host", Default::default());
     pods.add(Pod::new("host").container(Container::new("host", Arc::new(host))))?;
     let token = Token::new(TOKEN).context("the token is too short")?;
-    let api = Api::new(pods, BearerTokens::new([token]));
+    let mut limits = Limits::default();
+    limits.sessions = Some(usize::MAX);
+    let api = Api::with_limits(pods, BearerTokens::new([token]), &limits);
     Ok(axum::serve(listener, api.router()).await?)
 }

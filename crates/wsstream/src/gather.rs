@@ -12,8 +12,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::connection::MAX_WRITE;
 
-/// More than this is in one write only if its last piece has it: what is held here counts for no queue any more.
-const ENOUGH: usize = MAX_WRITE;
+/// More than this is in one write only if its last piece has it: what is held here counts for no queue any more. Half a
+/// read: two that are nearly whole are more than a pipe has room for, and would go in two writes with a wait between.
+const ENOUGH: usize = MAX_WRITE / 2;
 
 /// Many small pieces are a queue that was slow to be read: they are gathered there already.
 const MOST: usize = 8;
@@ -83,9 +84,9 @@ mod tests {
 
     #[test]
     fn enough_is_taken_and_no_more() {
-        assert_eq!(gathered(&[MAX_WRITE, 1]).1, 1, "full already");
-        let (pieces, left) = gathered(&[1, MAX_WRITE - 2, MAX_WRITE, 1]);
-        assert_eq!((pieces.len(), left), (2 * MAX_WRITE - 1, 1));
+        assert_eq!(gathered(&[ENOUGH, 1]).1, 1, "full already");
+        let (pieces, left) = gathered(&[1, ENOUGH - 2, MAX_WRITE, 1]);
+        assert_eq!((pieces.len(), left), (ENOUGH + MAX_WRITE - 1, 1));
         assert_eq!(gathered(&[1; MOST + 3]).1, 3);
     }
 
