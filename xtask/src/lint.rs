@@ -1,9 +1,9 @@
 //! Everything that reads the sources and runs none of them.
 
 use crate::{
-    docs, licences,
-    report::{Outcome, Totals},
-    workspace::{Workspace, show, which},
+    dependencies, docs, licences,
+    report::Totals,
+    workspace::{Workspace, show},
 };
 
 /// `cargo xtask lint`.
@@ -34,11 +34,5 @@ pub fn run(workspace: &Workspace, totals: &mut Totals) {
     }
     docs::run(workspace, totals);
     licences::run(workspace, totals);
-    totals.case("lint: cargo deny", || {
-        if which("cargo-deny").is_none() {
-            // Not a hole: `licences` above has checked the same list, only advisories and bans are left out.
-            return Outcome::Skipped("cargo-deny is not installed: cargo install cargo-deny".into());
-        }
-        show(&mut workspace.cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]))
-    });
+    dependencies::run(workspace, false, totals);
 }

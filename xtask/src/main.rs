@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
-    autobahn, bench, chaos, counts, docs, examples, fuzz, interop, layers, licences, lint, miri, msrv,
-    payload, publish, readme, report::Totals, soak, wasm, workspace::Workspace,
+    audit, autobahn, bench, chaos, counts, dependencies, dist, docs, examples, fuzz, interop, layers,
+    licences, lint, miri, msrv, operations, payload, publish, readme, report::Totals, soak, wasm,
+    workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -44,6 +45,18 @@ enum Verb {
     Examples,
     /// Run the commands of the README's tour
     Readme,
+    /// Run the commands of docs/operations.md
+    Operations,
+    /// Units, users, sample configuration and Containerfile
+    Dist,
+    /// cargo-deny and cargo-audit, installed if they are missing
+    Audit,
+    /// Compare docs/dependencies.md with the dependencies
+    Dependencies {
+        /// Write it anew
+        #[arg(long)]
+        write: bool,
+    },
     /// Real clients (kubectl, Python, kube-rs, our own) against the binary
     Interop(interop::Args),
     /// Sessions over wires that break, judged: complete, reported as lost, or a lie
@@ -112,6 +125,10 @@ fn run(verb: Verb) -> Result<Totals> {
         Verb::PublishCheck { allow_dirty } => publish::run(&workspace, allow_dirty, &mut totals),
         Verb::Examples => examples::run(&workspace, &mut totals),
         Verb::Readme => readme::run(&workspace, &mut totals),
+        Verb::Operations => operations::run(&workspace, &mut totals),
+        Verb::Dist => dist::run(&workspace, &mut totals),
+        Verb::Audit => audit::run(&workspace, &mut totals),
+        Verb::Dependencies { write } => dependencies::run(&workspace, write, &mut totals),
         Verb::Interop(args) => interop::run(&workspace, &args, &mut totals)?,
         Verb::Full => {
             // Commands with totals of their own, and workspaces of their own.
@@ -140,6 +157,9 @@ fn run(verb: Verb) -> Result<Totals> {
             publish::run(&workspace, false, &mut totals);
             examples::run(&workspace, &mut totals);
             readme::run(&workspace, &mut totals);
+            operations::run(&workspace, &mut totals);
+            dist::run(&workspace, &mut totals);
+            audit::run(&workspace, &mut totals);
             interop::run(&workspace, &interop::Args::full(), &mut totals)?;
         }
         Verb::Emit(_)
