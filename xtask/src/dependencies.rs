@@ -41,7 +41,15 @@ fn check(workspace: &Workspace, write: bool) -> Result<()> {
 /// Names and licences of what one build takes in, our own crates left out. One of two versions counts once.
 fn packages(workspace: &Workspace, arguments: &[&str]) -> Result<BTreeMap<String, String>> {
     // Where people run it: what other systems would need is not built there.
-    let fixed = ["tree", "--edges", "normal,no-proc-macro", "--prefix", "none", "--target", "x86_64-unknown-linux-gnu"];
+    let fixed = [
+        "tree",
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+        "--target",
+        "x86_64-unknown-linux-gnu",
+    ];
     let mut command = workspace.cargo(&fixed);
     let text = capture(command.args(["--format", "{p}|{l}"]).args(arguments))?;
     Ok(text

@@ -2,6 +2,7 @@
 
 use crate::admin::drain::{self, DrainArgs};
 use crate::admin::kill::{self, KillArgs};
+use crate::admin::link::{self, LinkArgs};
 use crate::admin::ps::{self, PsArgs};
 use crate::attach::{self, AttachArgs};
 use crate::exec::{self, ExecArgs};
@@ -73,6 +74,8 @@ pub(crate) enum Verb {
     Ps(PsArgs),
     /// End sessions of a server on this machine
     Kill(KillArgs),
+    /// Make a one-time link that lets a browser in
+    Link(LinkArgs),
     /// Let a server on this machine finish its sessions, and end it
     Drain(DrainArgs),
     /// Print what makes a shell complete the words of wsstream
@@ -110,6 +113,7 @@ impl Verb {
             Self::Token(args) => token::run(&args),
             Self::Ps(args) => ps::run(&args).await,
             Self::Kill(args) => kill::run(&args).await,
+            Self::Link(args) => link::run(&args).await,
             Self::Drain(args) => drain::run(&args).await,
             Self::Completions(args) => generate::completions(&args).await,
             Self::Man(args) => generate::man(&args),

@@ -2,6 +2,7 @@
 
 pub(crate) mod drain;
 pub(crate) mod kill;
+pub(crate) mod link;
 pub(crate) mod ps;
 
 use crate::failure::Failure;

@@ -187,3 +187,40 @@ async fn a_place_that_was_named_and_cannot_be_had_stops_the_start() {
     let server = Server::start(&["--admin-socket", "off"]).await;
     assert_eq!(server.exec(&["host", "--", "true"]).await.status.code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_link_is_traded_once_for_a_token_of_its_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin");
+    let server = Server::start(&["--insecure-http", "--admin-socket", socket.to_str().unwrap()]).await;
+    let output = run(&mut admin(&socket, &["link", "--user", "ann \u{e9}"])).await;
+    let link = stdout(&output);
+    let (url, code) = link.trim_end().split_once("/#").unwrap();
+    assert!(server.banner.contains(url), "{link}");
+    let address = url.strip_prefix("http://").unwrap();
+
+    let trade = async || {
+        let body = serde_json::json!({"code": code}).to_string();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /auth/exchange HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    };
+    let answer = trade().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    crate::access::with_token(&server.kubeconfig, body["token"].as_str().unwrap());
+    let mut session = echoing(&server.kubeconfig).await;
+    assert_eq!(list(&socket).await["sessions"][0]["user"], "ann \u{e9}");
+    session.stdin.take();
+    assert!(timeout(LIMIT, session.wait()).await.unwrap().unwrap().success());
+    assert!(trade().await.starts_with("HTTP/1.1 401"), "good once");
+    let output = run(&mut admin(&socket, &["link", "--user", ""])).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+}

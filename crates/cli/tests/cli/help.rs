@@ -5,8 +5,20 @@
 use crate::support::{run, stdout, wsstream};
 use std::path::Path;
 
-const VERBS: [&str; 11] =
-    ["", "serve", "exec", "attach", "logs", "port-forward", "token", "ps", "kill", "drain", "completions"];
+const VERBS: [&str; 12] = [
+    "",
+    "serve",
+    "exec",
+    "attach",
+    "logs",
+    "port-forward",
+    "token",
+    "ps",
+    "kill",
+    "link",
+    "drain",
+    "completions",
+];
 
 async fn help(verb: &str) -> String {
     let mut command = wsstream();

@@ -8,6 +8,7 @@ use crate::{
         answer::{Refusal, json as answer_json},
         query::Query,
     },
+    auth::Identity,
     duration,
 };
 use axum::{
@@ -43,6 +44,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/sessions", get(list))
         .route("/v1/sessions/{number}/end", post(end))
         .route("/v1/drain", post(drain))
+        .route("/v1/links", post(link))
         .fallback(any(|| async { Refusal::no_such_resource() }))
         .method_not_allowed_fallback(|| async {
             Refusal::from(Status::method_not_allowed("the server does not allow this method here"))
@@ -107,6 +109,22 @@ async fn end(
         return Err(missing());
     }
     Ok(answer_json(&json!({"number": parsed, "ending": true})))
+}
+
+/// A one-time link for a browser. The code in it is a credential: it goes to who asked, and into no log.
+async fn link(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
+    let query = Query::of(request.uri());
+    let user = query.text("user").unwrap_or_default();
+    if user.is_empty() || user.chars().any(char::is_control) {
+        return Err(Refusal::bad_request("user must not be empty or hold control characters"));
+    }
+    let identity = Identity::new(user).groups(query.all("group"));
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        tracing::info!(uid = caller.uid, pid = caller.pid, ?user, "an operator makes a one-time link");
+    }
+    let too_many = || Status::too_many_requests("too many links are open: they are good for a minute", 60);
+    let code = shared.api.links().mint(&identity).ok_or_else(too_many)?;
+    Ok(answer_json(&json!({"url": format!("{}/#{}", shared.url, code.expose())})))
 }
 
 /// Answers when the server has ended.

@@ -19,6 +19,11 @@ impl<'a> Query<'a> {
         (!value.is_empty()).then_some(value)
     }
 
+    /// All values of this name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = String> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.to_string())
+    }
+
     /// Absent, `0` and `false` in any case are false; everything else, also nothing after the name, is true.
     pub(crate) fn flag(&self, name: &str) -> bool {
         let Some((_, value)) = self.0.iter().find(|(key, _)| key == name) else { return false };
