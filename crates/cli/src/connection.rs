@@ -28,6 +28,18 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// How much of a refusal's body is read. A `Status` is a few hundred bytes.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
+/// A token file that ends with a newline, as every editor and `echo` make it, is one that client-go reads without it. kube-client
+/// does not, and can make no header of it: then what the file holds now is taken. A file without one is left to it, and is
+/// read again when it changes.
+fn trim_token(config: &mut kube_client::Config) {
+    let auth = &mut config.auth_info;
+    let text = auth.token_file.as_ref().filter(|_| auth.token.is_none());
+    let text = text.and_then(|file| std::fs::read_to_string(file).ok());
+    if let Some(text) = text.filter(|text| text.trim() != text) {
+        auth.token = Some(text.trim().to_owned().into());
+    }
+}
+
 /// A server, ready for requests. Nothing is sent before the first one.
 pub(crate) struct Connection {
     client: Client,
@@ -43,6 +55,7 @@ impl Connection {
         let Target { mut config, proxy, namespace, source } = target;
         // The one of ours below; kube-client must not add its own to it.
         config.proxy_url = None;
+        trim_token(&mut config);
         let server = config.cluster_url.clone();
         let client = build(&config, proxy.as_ref()).map_err(|error| {
             Failure::local(format!("{source}: {}", error)).next(match &config.auth_info.exec {

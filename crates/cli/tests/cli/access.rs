@@ -93,3 +93,21 @@ async fn a_users_file_that_cannot_be_used_is_named_at_start() {
         assert!(said.contains(part) && !said.contains("secret-secret"), "{said}");
     }
 }
+
+/// kubectl takes such a file; we said `failed to parse header value`.
+#[tokio::test]
+async fn a_token_file_may_end_with_a_newline() {
+    let server = Server::start(&[]).await;
+    let text = std::fs::read_to_string(&server.kubeconfig).unwrap();
+    let token = text.split("token: \"").nth(1).unwrap().split('"').next().unwrap();
+    let file = server.directory.path().join("token");
+    for end in ["", "\n", " \r\n"] {
+        std::fs::write(&file, format!("{token}{end}")).unwrap();
+        let named =
+            text.replace(&format!("token: \"{token}\""), &format!("tokenFile: {:?}", file.to_str().unwrap()));
+        assert_ne!(named, text);
+        std::fs::write(&server.kubeconfig, named).unwrap();
+        let output = server.exec(&["host", "--", "echo", "in"]).await;
+        assert_eq!(stdout(&output), "in\n", "{end:?}: {}", stderr(&output));
+    }
+}

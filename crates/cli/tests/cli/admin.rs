@@ -224,3 +224,30 @@ async fn a_link_is_traded_once_for_a_token_of_its_user() {
     let output = run(&mut admin(&socket, &["link", "--user", ""])).await;
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
 }
+
+/// Who may run a command in one pod could otherwise end everybody's sessions, and be anybody by a link.
+#[tokio::test]
+async fn a_command_of_a_session_is_no_operator() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin");
+    let server = Server::start(&["--admin-socket", socket.to_str().unwrap()]).await;
+    let program = env!("CARGO_BIN_EXE_wsstream");
+    let socket = socket.to_str().unwrap();
+    let link = format!("{program} link --user root --admin-socket {socket}");
+    // Also by one that is out of its session and whose parents have gone.
+    for script in [
+        link.clone(),
+        format!(
+            "(setsid sh -c '{link} > {socket}.out 2>&1; echo done >> {socket}.out' &) ; \
+         until grep -qs done {socket}.out; do sleep 0.05; done; cat {socket}.out; exit 1"
+        ),
+    ] {
+        let output = server.exec(&["host", "--", "sh", "-c", &script]).await;
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        let text = stdout(&output) + &stderr(&output);
+        assert!(text.contains("(Forbidden): the admin socket is not for commands of sessions"), "{text}");
+        assert!(!text.contains("https://"), "{text}");
+    }
+    let output = run(&mut admin(Path::new(socket), &["link"])).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}

@@ -6,15 +6,14 @@ mod socket;
 
 pub use socket::{AdminSocket, AdminSocketError};
 
-use crate::Api;
-use crate::api::Drained;
+use crate::{Api, api::Drained, target::tree};
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
 use std::{io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::UCred},
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
@@ -120,9 +119,21 @@ async fn accept(listener: UnixListener, router: axum::Router, closing: Cancellat
     while connections.join_next().await.is_some() {}
 }
 
-/// Root may do all of this by other means; everybody else is nobody here, whatever the mode of the file has become.
-fn permitted(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw()
+/// Root may do all of this by other means; every other user is nobody here, whatever the mode of the file has become.
+///
+/// Nor are commands of sessions let in, although they have our user: who may run one in one pod may not therefore end
+/// everybody's sessions, or be anybody by a link. It is no wall: what has our user and cannot be seen to come from us, because
+/// a service started it or commands have no keeper, gets through.
+fn refusal(peer: &UCred) -> Option<&'static str> {
+    let own = geteuid().as_raw();
+    if peer.uid() != own {
+        return (peer.uid() != 0).then_some("the admin socket is for the server's own user and root");
+    }
+    let ours = i32::try_from(std::process::id()).is_ok_and(|server| {
+        // Outside of our namespace it has no number; and what we start is inside.
+        peer.pid().filter(|pid| *pid > 0).is_some_and(|pid| pid != server && tree::descends(pid, server))
+    });
+    ours.then_some("the admin socket is not for commands of sessions")
 }
 
 async fn connection(stream: UnixStream, router: axum::Router, closing: CancellationToken) {
@@ -130,15 +141,20 @@ async fn connection(stream: UnixStream, router: axum::Router, closing: Cancellat
         Ok(peer) => peer,
         Err(error) => return tracing::warn!(%error, "cannot tell who is on the admin socket"),
     };
-    let allowed = permitted(peer.uid());
-    if !allowed {
-        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused on the admin socket");
+    let refused = refusal(&peer);
+    if let Some(reason) = refused {
+        tracing::warn!(uid = peer.uid(), pid = peer.pid(), reason, "refused on the admin socket");
     }
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(routes::Caller { uid: peer.uid(), pid: peer.pid() });
         let router = router.clone();
-        async move { if allowed { router.oneshot(request).await } else { Ok(routes::forbidden()) } }
+        async move {
+            match refused {
+                None => router.oneshot(request).await,
+                Some(reason) => Ok(routes::forbidden(reason)),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -52,8 +52,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-pub(super) fn forbidden() -> Response {
-    let message = "the admin socket is for the server's own user and root";
+pub(super) fn forbidden(message: &str) -> Response {
     Refusal::from(Status::failure(403, "Forbidden", message)).into_response()
 }
 

@@ -31,7 +31,7 @@ mod signals;
 mod spawn;
 mod state;
 mod supervise;
-mod tree;
+pub(crate) mod tree;
 
 use std::time::Duration;
 

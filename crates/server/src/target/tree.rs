@@ -76,6 +76,38 @@ pub(crate) fn table() -> Vec<Process> {
     pids.filter_map(Pid::from_raw).filter_map(Process::read).collect()
 }
 
+/// How often to look again when a process on the way up has just ended.
+const LOOKS: u32 = 8;
+
+/// Whether a process of this user descends from another, also by way of subreapers. Who cannot be looked at does: this is
+/// asked to keep somebody out.
+pub(crate) fn descends(pid: i32, from: i32) -> bool {
+    descends_by(pid, from, |pid| Some(Process::read(Pid::from_raw(pid)?)?.parent))
+}
+
+fn descends_by(pid: i32, from: i32, parent: impl Fn(i32) -> Option<i32>) -> bool {
+    'look: for _ in 0..LOOKS {
+        let Some(mut above) = parent(pid) else { return true };
+        let mut at = pid;
+        loop {
+            if above == from {
+                return true;
+            }
+            if above <= 1 {
+                return false;
+            }
+            match parent(above) {
+                Some(next) => (at, above) = (above, next),
+                // Another user's, where /proc hides those: not below us, who would be seen.
+                None if parent(at) == Some(above) => return false,
+                // It has ended, and its children have another parent.
+                None => continue 'look,
+            }
+        }
+    }
+    true
+}
+
 /// The live descendants of a process, itself not included.
 pub(crate) fn descendants(root: Pid) -> Vec<Process> {
     below(root, &table())
@@ -134,6 +166,31 @@ mod tests {
         assert_eq!(numbers(1), [2, 4]);
         assert_eq!(numbers(4), [0; 0]);
         assert_eq!(numbers(5), [5, 6]);
+    }
+
+    #[test]
+    fn who_descends_is_found_also_while_processes_end() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let above = Process::read(Pid::from_raw(own).unwrap()).unwrap().parent;
+        assert!(descends(own, above) && !descends(above, own));
+
+        let chain = |pid: i32| {
+            [(9, 8), (8, 7), (7, 5), (5, 1)].into_iter().find(|(of, _)| *of == pid).map(|(_, p)| p)
+        };
+        assert!(descends_by(9, 5, chain) && descends_by(9, 8, chain) && descends_by(9, 1, chain));
+        assert!(!descends_by(9, 6, chain));
+        assert!(descends_by(3, 6, chain), "who cannot be seen is not let in");
+        // 8 ends while it is looked at; its child goes to the subreaper 7.
+        let looks = std::cell::Cell::new(0);
+        let ending = |pid: i32| match pid {
+            9 => Some(if looks.replace(looks.get() + 1) == 0 { 8 } else { 7 }),
+            8 => None,
+            other => chain(other),
+        };
+        assert!(descends_by(9, 5, ending));
+        // 5 is hidden, and stays what it is.
+        let hidden = |pid: i32| chain(pid).filter(|_| pid != 5);
+        assert!(!descends_by(9, 4, hidden));
     }
 
     #[test]
