@@ -1,18 +1,11 @@
 //! The library with one budget for all sessions, and a handler that reads nothing and writes without end: what a server holds
 //! at most.
 
-use std::convert::Infallible;
-
 use anyhow::Result;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request as HttpRequest, Response};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use wsstream::bytes::Bytes;
 use wsstream::limits::{MemoryBudget, SHARED_BUFFER};
-use wsstream::remotecommand::server::{Exec, Options};
+use wsstream::remotecommand::server::Options;
 use wsstream::remotecommand::{ExitCode, Failure, Request, Streams};
 
 const SIZE: usize = 32 << 10;
@@ -27,26 +20,8 @@ pub(super) async fn serve(listener: TcpListener) -> Result<()> {
         // The kernel's buffers are not what is measured, and 20,000 large ones are more than it gives.
         super::small_buffers(&socket)?;
         let options = options.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(request, options.clone()));
-            let _ =
-                http1::Builder::new().serve_connection(TokioIo::new(socket), answer).with_upgrades().await;
-        });
+        super::answer_all(socket, move |request| super::accept_exec(request, Some(options.clone()), run));
     }
-}
-
-async fn answer(
-    mut request: HttpRequest<Incoming>,
-    options: Options,
-) -> Result<Response<String>, Infallible> {
-    Ok(match Exec::accept(&mut request) {
-        Ok(session) => {
-            let response = session.response().map(|()| String::new());
-            tokio::spawn(session.options(options).serve(run));
-            response
-        }
-        Err(rejection) => rejection.into_response(),
-    })
 }
 
 async fn run(request: Request, streams: Streams) -> Result<ExitCode, Failure> {

@@ -1,21 +1,17 @@
 //! The library as one embeds it: hyper, one request handler, commands by tokio.
 
-use std::convert::Infallible;
 use std::process::Stdio;
 
 use anyhow::Result;
 use bytes::BytesMut;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use wsstream::bytes::Bytes;
 use wsstream::portforward::{Routes, server::PortForward};
-use wsstream::remotecommand::{ExitCode, Failure, Output, Request, Streams, server::Exec};
+use wsstream::remotecommand::{ExitCode, Failure, Output, Request, Streams};
 
 const READ: usize = 32 << 10;
 
@@ -23,32 +19,22 @@ pub(super) async fn serve(listener: TcpListener) -> Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        tokio::spawn(async move {
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(answer));
-            let _ = connection.with_upgrades().await;
-        });
+        super::answer_all(socket, answer);
     }
 }
 
-async fn answer(mut request: HttpRequest<Incoming>) -> Result<Response<String>, Infallible> {
-    if request.uri().path().ends_with("/portforward") {
-        return Ok(match PortForward::accept(&mut request) {
-            Ok(session) => {
-                let response = session.response().map(|()| String::new());
-                tokio::spawn(session.serve(Routes::loopback()));
-                response
-            }
-            Err(rejection) => rejection.into_response(),
-        });
+fn answer(mut request: HttpRequest<Incoming>) -> Response<String> {
+    if !request.uri().path().ends_with("/portforward") {
+        return super::accept_exec(request, None, run);
     }
-    Ok(match Exec::accept(&mut request) {
+    match PortForward::accept(&mut request) {
         Ok(session) => {
             let response = session.response().map(|()| String::new());
-            tokio::spawn(session.serve(run));
+            tokio::spawn(session.serve(Routes::loopback()));
             response
         }
         Err(rejection) => rejection.into_response(),
-    })
+    }
 }
 
 /// A command; or, behind an @, a function, where no process should be in the way.

@@ -7,10 +7,18 @@ mod raw;
 mod server;
 mod target;
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, ready};
 
 use anyhow::{Result, bail};
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use wsstream::remotecommand::Executor;
+use wsstream::remotecommand::server::{Exec, Options};
 
 /// Runs one until its input ends: whoever started it is gone.
 ///
@@ -56,6 +64,32 @@ pub fn small_buffers(socket: &impl std::os::fd::AsFd) -> Result<()> {
     setsockopt(socket, sockopt::SndBuf, &(16 << 10))?;
     setsockopt(socket, sockopt::RcvBuf, &(16 << 10))?;
     Ok(())
+}
+
+/// Answers the requests of one connection, and leaves it to whom one of them switches.
+fn answer_all(socket: TcpStream, answer: impl Fn(Request<Incoming>) -> Response<String> + Send + 'static) {
+    let service = service_fn(move |request| ready(Ok::<_, Infallible>(answer(request))));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+}
+
+/// Runs `run` for a request that asks for a command.
+fn accept_exec<E: Executor + 'static>(
+    mut request: Request<Incoming>,
+    options: Option<Options>,
+    run: E,
+) -> Response<String> {
+    match Exec::accept(&mut request) {
+        Ok(session) => {
+            let response = session.response().map(|()| String::new());
+            let session = options.into_iter().fold(session, Exec::options);
+            tokio::spawn(session.serve(run));
+            response
+        }
+        Err(rejection) => rejection.into_response(),
+    }
 }
 
 /// As many descriptors as this process may have.
