@@ -37,6 +37,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod authz;
 pub mod browser;
@@ -45,6 +46,7 @@ pub mod duration;
 pub mod kubeconfig;
 mod kubelet;
 pub mod limits;
+pub mod metrics;
 mod net;
 pub mod pod;
 pub mod rate;

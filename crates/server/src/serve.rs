@@ -2,10 +2,12 @@
 
 mod accept;
 mod http;
+mod metrics;
 
 use crate::{
     Limits, Pods,
     api::{Access, Api, Drained},
+    audit::{Audit, AuditError, AuditOptions},
     auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
     authz::{Policy, PolicyError},
     browser::Browsers,
@@ -44,6 +46,11 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Who may connect, and as whom, beside the tokens.
     pub access: AccessOptions,
+    /// The record of sessions. Default: none.
+    pub audit: AuditOptions,
+    /// Where to serve `/metrics` without authentication, as plain HTTP; a loopback address. Default: nowhere. Port 0 takes
+    /// a free one, [`Bound::metrics_addr`].
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl ServerOptions {
@@ -57,6 +64,8 @@ impl ServerOptions {
             pods,
             limits: Limits::default(),
             access: AccessOptions::default(),
+            audit: AuditOptions::default(),
+            metrics_listen: None,
         }
     }
 }
@@ -103,6 +112,12 @@ pub enum ServeError {
          (--insecure-listen overrides)"
     )]
     InsecureBeyondLoopback(SocketAddr),
+    /// Metrics on an address that others can reach.
+    #[error(
+        "refusing to serve metrics on {0} without authentication: listen on a loopback address, or read /metrics with a \
+         token where the server itself listens"
+    )]
+    MetricsBeyondLoopback(SocketAddr),
     /// [`TokenSource::Given`] is empty, or there is neither a token nor anything else by which anybody could be let in.
     #[error("no bearer token given, and no users: nobody could be let in")]
     NoToken,
@@ -130,6 +145,9 @@ pub enum ServeError {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The record of sessions cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kubeconfig cannot be written.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
@@ -164,7 +182,12 @@ impl Server {
         options: ServerOptions,
         opened: Vec<std::net::TcpListener>,
     ) -> Result<Bound, ServeError> {
-        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits, access } = options;
+        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits, access, audit, metrics_listen } =
+            options;
+        if let Some(open) = metrics_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            return Err(ServeError::MetricsBeyondLoopback(open));
+        }
+        let audit = Audit::open(&audit)?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for socket in opened {
             addresses.push(socket.local_addr().map_err(ServeError::Opened)?);
@@ -214,6 +237,13 @@ impl Server {
             addresses.push(listener.local_addr().map_err(fail)?);
             listeners.push(listener);
         }
+        let metrics = match metrics_listen {
+            None => None,
+            Some(address) => {
+                let fail = |error| ServeError::Listen { address, error };
+                Some(TcpListener::bind(address).await.map_err(fail)?)
+            }
+        };
         let address = *addresses.first().ok_or(ServeError::NoAddress)?;
         let host = reachable(address);
         let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -239,7 +269,11 @@ impl Server {
             access = access.authorizer(policy);
         }
         let api = Api::with_limits(pods, access, &limits);
-        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, live, api, limits })
+        let api = match audit {
+            Some(audit) => api.audit(audit),
+            None => api,
+        };
+        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, live, api, limits, metrics })
     }
 }
 
@@ -304,12 +338,18 @@ pub struct Bound {
     live: Option<Live>,
     api: Api,
     limits: Limits,
+    metrics: Option<TcpListener>,
 }
 
 impl Bound {
     /// The first address.
     pub fn local_addr(&self) -> SocketAddr {
         self.addresses.first().copied().unwrap_or(DEFAULT_LISTEN)
+    }
+
+    /// Where the metrics are served, if they are.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// All addresses, in the order of [`ServerOptions::listen`].
@@ -353,7 +393,7 @@ impl Bound {
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listeners, live, api, limits, .. } = self;
+        let Self { listeners, live, api, limits, metrics, .. } = self;
         let drain = limits.drain;
         let cut = CancellationToken::new();
         // Not that of the sessions: a server that drains refuses them, and still says so.
@@ -361,17 +401,23 @@ impl Bound {
         let shared = Arc::new(accept::Shared {
             router: api.router(),
             tls: live,
+            api: api.clone(),
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             connections: TaskTracker::new(),
             closing: stopping.clone(),
             cut: cut.clone(),
             limits,
         });
+        api.sessions().metrics().set_places(shared.places.clone(), shared.places.available_permits());
         let _cut_when_dropped = CutOnDrop { cut: cut.clone(), api: api.clone() };
         // A JoinSet: dropped, it aborts the loops.
         let mut loops = JoinSet::new();
         for listener in listeners {
             loops.spawn(accept::run(listener, shared.clone()));
+        }
+        let mut scrapes = JoinSet::new();
+        if let Some(listener) = metrics {
+            scrapes.spawn(metrics::run(listener, api.clone()));
         }
         shutdown.await;
 
@@ -390,6 +436,9 @@ impl Bound {
         };
         // At the same time: an attached client is there until the process has ended.
         let (drained, ()) = tokio::join!(sessions, api.pods().stop(drain));
+        if let Some(audit) = api.sessions().audit() {
+            audit.close().await;
+        }
         drained
     }
 }

@@ -57,7 +57,7 @@ async fn every_path_and_method_answers_with_a_status() {
         ("/api/v1/nodes", false),
         ("/api/v1/namespaces/default/pods/host/exec/more", false),
         ("/api/v1/namespaces/default/secrets", false),
-        ("/metrics", false),
+        ("/metric", false),
         ("/%ff", false),
         ("//api", false),
         ("/api/v1/../v1/pods", false),

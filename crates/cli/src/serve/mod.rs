@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod banner;
 mod check;
 mod forward;
@@ -20,6 +21,7 @@ use crate::failure::Failure;
 use crate::signals::Interrupts;
 use access::AccessArgs;
 use admin::AdminArgs;
+use audit::AuditArgs;
 use clap::Args;
 use forward::ForwardArgs;
 use inherited::Inherited;
@@ -103,6 +105,8 @@ pub(crate) struct ServeArgs {
     admin: AdminArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    audit: AuditArgs,
     /// Not typed.
     #[arg(skip)]
     inherited: Inherited,
@@ -166,6 +170,7 @@ impl ServeArgs {
         self.policy.apply(&mut config);
         self.admin.apply(&mut config);
         self.limits.apply(&mut config);
+        self.audit.apply(&mut config);
         self.access.apply(&mut config);
         config.insecure_http |= self.insecure_http;
         if config.insecure_http {

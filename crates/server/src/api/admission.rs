@@ -51,6 +51,9 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sessions, Self::PerUser, Self::PerTarget, Self::Rate, Self::RatePerUser];
+
     /// The name of its flag, which is the one that an operator looks for.
     pub(crate) const fn flag(self) -> &'static str {
         match self {

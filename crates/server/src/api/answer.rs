@@ -43,9 +43,14 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.0.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(Refused(self.0.reason));
         response
     }
 }
+
+/// In the extensions of an error answer: its reason, for who records or counts it.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused(pub(crate) String);
 
 /// A JSON object with code 200.
 pub(crate) fn json(value: &Value) -> Response {

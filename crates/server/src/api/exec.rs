@@ -14,6 +14,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
+    audit::Asked,
     pod::{Container, Pod, PodSnapshot},
     target::{Cause, Ending, Target},
 };
@@ -35,7 +36,7 @@ pub(crate) async fn exec(
     request: Request,
 ) -> Result<Response, Refusal> {
     let place = named(&caller, path, &request.uri().clone()).await?;
-    exec_in(&place, request)
+    exec_in(&place, request).await
 }
 
 pub(crate) async fn attach(
@@ -44,7 +45,7 @@ pub(crate) async fn attach(
     request: Request,
 ) -> Result<Response, Refusal> {
     let place = named(&caller, path, &request.uri().clone()).await?;
-    attach_in(&place, request)
+    attach_in(&place, request).await
 }
 
 /// As the API server's paths name it: the container, if there are several, by a parameter.
@@ -60,7 +61,7 @@ async fn named<A: gate::Action>(
 }
 
 /// Runs a command in a place.
-pub(crate) fn exec_in(place: &Place<gate::Exec>, mut request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn exec_in(place: &Place<gate::Exec>, mut request: Request) -> Result<Response, Refusal> {
     let api = place.api();
     check(SessionKind::Exec, place, &request)?;
     let exec = match server::Exec::accept_spelled(&mut request, place.spelling) {
@@ -68,7 +69,8 @@ pub(crate) fn exec_in(place: &Place<gate::Exec>, mut request: Request) -> Result
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     let spdy = exec.is_spdy();
-    let session = begin(api, SessionKind::Exec, place, protocol(exec.subprotocol(), spdy), &request)?;
+    let mut session = begin(api, SessionKind::Exec, place, protocol(exec.subprotocol(), spdy), &request)?;
+    session.record(asked(exec.request())).await?;
     let response = switch(exec.response(), spdy);
     let executor = InTarget::new(place, &session, api);
     session.spawn(Box::pin(exec.serve(executor)));
@@ -76,7 +78,10 @@ pub(crate) fn exec_in(place: &Place<gate::Exec>, mut request: Request) -> Result
 }
 
 /// Attaches to what runs in a place.
-pub(crate) fn attach_in(place: &Place<gate::Attach>, mut request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn attach_in(
+    place: &Place<gate::Attach>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
     let api = place.api();
     check(SessionKind::Attach, place, &request)?;
     let attach = match server::Attach::accept_spelled(&mut request, place.spelling) {
@@ -84,7 +89,8 @@ pub(crate) fn attach_in(place: &Place<gate::Attach>, mut request: Request) -> Re
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
     let spdy = attach.is_spdy();
-    let session = begin(api, SessionKind::Attach, place, protocol(attach.subprotocol(), spdy), &request)?;
+    let mut session = begin(api, SessionKind::Attach, place, protocol(attach.subprotocol(), spdy), &request)?;
+    session.record(asked(attach.request())).await?;
     let response = switch(attach.response(), spdy);
     let attacher = InTarget::new(place, &session, api);
     session.spawn(Box::pin(attach.serve(attacher)));
@@ -94,6 +100,16 @@ pub(crate) fn attach_in(place: &Place<gate::Attach>, mut request: Request) -> Re
 pub(super) fn protocol(spoken: &Subprotocol, spdy: bool) -> Protocol {
     let carrier = if spdy { "spdy" } else { "websocket" };
     Protocol { carrier, name: spoken.name().to_owned() }
+}
+
+/// What the record says of it.
+fn asked(request: &remotecommand::Request) -> Asked<'_> {
+    Asked {
+        tty: request.tty,
+        streams: [request.stdin, request.stdout, request.stderr && !request.tty],
+        argv: &request.command,
+        ports: &[],
+    }
 }
 
 /// The answer to an upgrade. A session over WebSocket begins with a message that says that it is ready.

@@ -119,6 +119,11 @@ impl<A> Place<A> {
 }
 
 impl Caller {
+    /// What the server counts; nothing of it names anybody.
+    pub(crate) fn metrics(&self) -> String {
+        self.api.metrics()
+    }
+
     /// Leads to a pod, for what concerns all of it.
     pub(crate) async fn pod<A: Action>(&self, named: Named<'_>) -> Result<PodPlace<A>, Refusal> {
         let allowed = self.ask(named, "").await?;

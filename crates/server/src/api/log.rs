@@ -12,6 +12,7 @@ use super::{
     session::{Facts, Session},
     sessions::SHUTTING_DOWN,
 };
+use crate::audit::Asked;
 use crate::target::{LogOptions, LogStream};
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -70,7 +71,8 @@ pub(crate) async fn log_of(
     if !is_websocket(request.headers()) {
         let body = if follow {
             let http = Protocol { carrier: "http", name: String::new() };
-            let session = Session::begin(api, facts(http), &request)?;
+            let mut session = Session::begin(api, facts(http), &request)?;
+            session.record(Asked::default()).await?;
             Body::from_stream(Followed::new(api, log, session))
         } else {
             Body::from_stream(until(log, closing(api)))
@@ -82,7 +84,8 @@ pub(crate) async fn log_of(
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(rejection.into_response().map(Body::from)),
     };
-    let session = Session::begin(api, facts(protocol(upgrade.subprotocol(), false)), &request)?;
+    let mut session = Session::begin(api, facts(protocol(upgrade.subprotocol(), false)), &request)?;
+    session.record(Asked::default()).await?;
     let response = upgrade.response().map(|()| Body::empty());
     let mut limits = api.session_options();
     // A quiet log is not an idle session (upstream sets no idle timeout here either).

@@ -18,6 +18,7 @@ mod outcome;
 pub(crate) mod pods;
 pub(crate) mod portforward;
 pub(crate) mod query;
+mod refused;
 mod registry;
 mod selector;
 mod session;
@@ -26,10 +27,13 @@ mod table;
 mod watch;
 
 pub use access::Access;
+pub(crate) use admission::Limit;
+pub(crate) use outcome::{How, Outcome};
+pub(crate) use registry::{Entry, Totals};
 pub use registry::{SessionInfo, SessionKind};
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, Readiness, auth, kubelet, pod::Ports};
+use crate::{Limits, Pods, Readiness, audit::Audit, auth, kubelet, pod::Ports};
 use answer::Refusal;
 use auth::Authenticator as _;
 use axum::{
@@ -106,6 +110,21 @@ impl Api {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Records sessions and refusals from now on. Call it before anything is served; a second call changes nothing.
+    #[must_use]
+    pub fn audit(self, audit: Audit) -> Self {
+        self.shared.sessions.set_audit(audit);
+        self
+    }
+
+    /// What is counted, for Prometheus, as OpenMetrics text ([`CONTENT_TYPE`](crate::metrics::CONTENT_TYPE)). `/metrics` of
+    /// the router answers with it, behind authentication.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        // Fails as writing to a String does: never.
+        self.sessions().metrics().text(self).unwrap_or_default()
+    }
+
     /// The pods on offer.
     pub fn pods(&self) -> &Pods {
         &self.shared.pods
@@ -154,6 +173,7 @@ impl Api {
             .with_state(self.clone());
         let guarded = Router::new()
             .route("/version", get(discovery::version))
+            .route("/metrics", get(metrics_of))
             .route("/api", get(discovery::api))
             .route("/apis", get(discovery::apis))
             .route("/api/v1", get(discovery::v1))
@@ -177,11 +197,13 @@ impl Api {
         // outsider the paths that exist.
         let guarded = Router::new()
             .fallback_service(guarded)
+            .layer(middleware::from_fn_with_state(self.clone(), refused::name))
             .layer(middleware::from_fn_with_state(self.clone(), authenticate));
         health
             .method_not_allowed_fallback(method_not_allowed)
             .merge(guarded)
             .layer(middleware::from_fn_with_state(self.clone(), browser::guard))
+            .layer(middleware::from_fn_with_state(self.clone(), refused::record))
     }
 }
 
@@ -194,6 +216,11 @@ impl fmt::Debug for Api {
 
 async fn method_not_allowed() -> Refusal {
     Status::method_not_allowed("the server does not allow this method on the requested resource").into()
+}
+
+/// Numbers and no names: whoever is let in may see them.
+async fn metrics_of(caller: gate::Caller) -> Response {
+    answer::with_type(http::StatusCode::OK, crate::metrics::CONTENT_TYPE, caller.metrics())
 }
 
 /// Runs before any routing decision that depends on what exists.

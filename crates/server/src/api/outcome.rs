@@ -42,15 +42,25 @@ pub(crate) struct Outcome {
     pub(crate) reason: String,
     /// For a person, and printable: it quotes the peer.
     pub(crate) text: String,
+    /// What the connection counted, where it is known.
+    pub(crate) most_waiting: usize,
+    pub(crate) pings_missed: u64,
 }
 
 impl Outcome {
     pub(crate) fn lost(reason: &str, text: &str) -> Self {
-        Self { how: How::Lost, exit_code: None, reason: reason.to_owned(), text: printable(text) }
+        Self { how: How::Lost, reason: reason.to_owned(), ..Self::ended(text) }
     }
 
     fn ended(text: &str) -> Self {
-        Self { how: How::Ended, exit_code: None, reason: String::new(), text: printable(text) }
+        Self {
+            how: How::Ended,
+            exit_code: None,
+            reason: String::new(),
+            text: printable(text),
+            most_waiting: 0,
+            pings_missed: 0,
+        }
     }
 }
 
@@ -75,7 +85,8 @@ impl Report for remotecommand::server::Report {
             (Some(Ok(_)), _) => (How::Ended, String::new()),
             (Some(Err(failure)), _) => (How::Failed, failure.as_status().reason.clone()),
         };
-        Outcome { how, exit_code, reason, text }
+        let (most_waiting, pings_missed) = (self.stats.most_waiting, self.stats.pings_missed);
+        Outcome { how, exit_code, reason, text, most_waiting, pings_missed }
     }
 }
 

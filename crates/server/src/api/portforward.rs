@@ -12,6 +12,7 @@ use super::{
     session::{Facts, Session},
     sessions::Sessions,
 };
+use crate::audit::Asked;
 use crate::pod::{Phase, Ports};
 use axum::{body::Body, extract::Request, response::Response};
 use http::header;
@@ -30,11 +31,11 @@ pub(crate) async fn portforward(
     let (namespace, pod) = names(path)?;
     let (namespace, pod) = (namespace.as_str(), pod.as_str());
     let place = Named { namespace, pod, uid: None, container: None, spelling: Spelling::ApiServer };
-    forward_to(&caller.pod(place).await?, request)
+    forward_to(&caller.pod(place).await?, request).await
 }
 
 /// Forwards to the ports of a pod; the spelling is that of their parameter, where the client needs one.
-pub(crate) fn forward_to(
+pub(crate) async fn forward_to(
     place: &PodPlace<gate::PortForward>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
@@ -65,7 +66,8 @@ pub(crate) fn forward_to(
     // Containers of a pod share its network: none is named.
     let protocol = protocol(forward.subprotocol(), spdy);
     let facts = Facts { kind: SessionKind::PortForward, snapshot, container: "-", protocol };
-    let session = Session::begin(api, facts, &request)?;
+    let mut session = Session::begin(api, facts, &request)?;
+    session.record(Asked { ports: forward.ports(), ..Asked::default() }).await?;
     let response = forward.response().map(|()| Body::empty());
     let entry = Arc::clone(&session.entry);
     let forwarder =

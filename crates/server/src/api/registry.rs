@@ -3,6 +3,7 @@
 use super::admission::{Counts, Over, Rules};
 use crate::{
     auth::Identity,
+    metrics::KINDS,
     pod::PodSnapshot,
     target::{Cause, Given, Order},
 };
@@ -98,6 +99,28 @@ pub(crate) struct Entry {
     pub(crate) order: Arc<Order>,
 }
 
+/// How many sessions of each kind run, and what went over all there were: a sum that only grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Totals {
+    running: [u64; 4],
+    bytes: [Metered; 4],
+}
+
+impl Totals {
+    /// The kind, how many of it run, and its bytes.
+    pub(crate) fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64, Metered)> {
+        let kinds = KINDS.iter().map(|kind| kind.as_str());
+        kinds.zip(self.running).zip(self.bytes).map(|((kind, running), bytes)| (kind, running, bytes))
+    }
+}
+
+fn add(to: &mut Metered, meter: &Meter) {
+    let more = meter.read();
+    to.input += more.input;
+    to.output += more.output;
+    to.errors += more.errors;
+}
+
 /// What carries a session, and what is spoken over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Protocol {
@@ -169,6 +192,8 @@ pub(crate) struct Registry {
 struct Running {
     entries: BTreeMap<u64, Arc<Entry>>,
     counts: Counts,
+    /// What went over the sessions that have ended, by kind.
+    finished: [Metered; 4],
     /// For all there are and all that come.
     order: Option<Given>,
 }
@@ -198,8 +223,26 @@ impl Registry {
     pub(crate) fn remove(&self, entry: &Entry) {
         let mut running = self.running();
         if running.entries.remove(&entry.number).is_some() {
+            if let Some(finished) = running.finished.get_mut(entry.kind as usize) {
+                add(finished, &entry.meter);
+            }
             running.counts.leave(&self.rules, entry);
         }
+    }
+
+    /// How many run, and what went over all there were.
+    pub(crate) fn totals(&self) -> Totals {
+        let running = self.running();
+        let mut totals = Totals { running: [0; 4], bytes: running.finished };
+        for entry in running.entries.values() {
+            if let (Some(count), Some(bytes)) =
+                (totals.running.get_mut(entry.kind as usize), totals.bytes.get_mut(entry.kind as usize))
+            {
+                *count += 1;
+                add(bytes, &entry.meter);
+            }
+        }
+        totals
     }
 
     /// Those that run now, by number.

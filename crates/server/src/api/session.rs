@@ -4,12 +4,13 @@
 use super::{
     Api,
     answer::Refusal,
-    outcome::{Outcome, Report},
+    outcome::{NOT_BEGUN, Outcome, Report},
     peer_of,
     registry::{Entry, Protocol, SessionKind},
     sessions::Sessions,
 };
 use crate::{
+    audit::{Asked, Ended, Started},
     auth,
     net::Pace,
     pod::PodSnapshot,
@@ -21,7 +22,7 @@ use std::{pin::Pin, sync::Arc};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, Span};
-use wsstream::proto::text::printable;
+use wsstream::proto::{status::Status, text::printable};
 
 /// What a session is about to do.
 pub(super) struct Facts<'a> {
@@ -39,6 +40,8 @@ pub(super) struct Session {
     span: Span,
     /// From here on the log has a line of its beginning, and gets one of its end.
     begun: bool,
+    /// The same for the record.
+    recorded: bool,
     /// Waited for at shutdown.
     _entered: TaskTrackerToken,
 }
@@ -63,6 +66,7 @@ impl Session {
             order: Arc::default(),
         });
         if let Err(over) = sessions.registry().add(&entry) {
+            sessions.metrics().over(over.limit.flag());
             tracing::info!(
                 kind = kind.as_str(),
                 user = entry.user(),
@@ -88,7 +92,19 @@ impl Session {
             peer = entry.peer,
             protocol = %entry.protocol,
         );
-        Ok(Self { entry, sessions, span, begun: false, _entered: entered })
+        Ok(Self { entry, sessions, span, begun: false, recorded: false, _entered: entered })
+    }
+
+    /// Records that the session starts, where there is a record. Before anything runs.
+    pub(super) async fn record(&mut self, asked: Asked<'_>) -> Result<(), Refusal> {
+        let Some(audit) = self.sessions.audit() else { return Ok(()) };
+        // Also when this is dropped half-way: the line may be written all the same, and one of the end belongs to it.
+        self.recorded = true;
+        if audit.started(Started { entry: &self.entry, asked }).await {
+            return Ok(());
+        }
+        self.recorded = false;
+        Err(Status::service_unavailable(NO_RECORD).into())
     }
 
     /// Runs the session in a task of its own, until it ends or is cut, which drops it.
@@ -122,10 +138,19 @@ impl Session {
         self.finish(Some(outcome));
     }
 
+    /// The record's line of the end, once.
+    fn recorded(&mut self, outcome: &Outcome) {
+        if let (true, Some(audit)) = (std::mem::take(&mut self.recorded), self.sessions.audit()) {
+            audit.ended(Ended { entry: &self.entry, outcome });
+        }
+    }
+
     /// The line of the end; `None`: it was cut.
     fn finish(mut self, outcome: Option<Outcome>) {
         if let Some(outcome) = outcome {
             self.begun = false;
+            self.sessions.metrics().ended(&self.entry, &outcome);
+            self.recorded(&outcome);
             let by = self.entry.order.given().map_or("", |given| given.cause.word());
             self.span.in_scope(|| {
                 if by.is_empty() {
@@ -142,6 +167,9 @@ impl Session {
         }
     }
 }
+
+/// What a client is told that may not start a session for want of a record.
+const NO_RECORD: &str = "the server cannot write its audit log and starts no session without it";
 
 /// Asks a session to end when it has lasted too long. Resolves when one that was asked to end, by whomever, has had more than
 /// enough time for it. A server that ends has its own clock for all of them.
@@ -170,5 +198,14 @@ impl Drop for Session {
             let reason = self.entry.order.given().map(|given| printable(&given.cause.to_string()));
             self.span.in_scope(|| tracing::warn!(reason, "session cut"));
         }
+        let outcome = if self.begun {
+            Outcome::lost("cut", "the session was cut")
+        } else {
+            Outcome::lost(NOT_BEGUN, "the client left before the session began")
+        };
+        if self.begun {
+            self.sessions.metrics().ended(&self.entry, &outcome);
+        }
+        self.recorded(&outcome);
     }
 }

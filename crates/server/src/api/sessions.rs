@@ -8,11 +8,13 @@ use super::{
 };
 use crate::{
     Limits,
+    audit::Audit,
+    metrics::Metrics,
     target::{Cause, Given},
 };
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,6 +33,9 @@ pub struct Sessions(Arc<Shared>);
 struct Shared {
     tracker: TaskTracker,
     registry: Registry,
+    metrics: Metrics,
+    /// Set once, before anything is served.
+    audit: OnceLock<Audit>,
     /// No new sessions; watches and followed logs end.
     closing: CancellationToken,
     /// See [`Limits`].
@@ -59,6 +64,8 @@ impl Sessions {
     pub(super) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
+            metrics: Metrics::default(),
+            audit: OnceLock::new(),
             registry: Registry::new(Rules::new(limits)),
             bandwidth: limits.session_bandwidth,
             closing: CancellationToken::new(),
@@ -68,6 +75,15 @@ impl Sessions {
             cut: CancellationToken::new(),
             count: AtomicU64::new(0),
         }))
+    }
+
+    /// Records sessions from now on; a second call changes nothing.
+    pub(super) fn set_audit(&self, audit: Audit) {
+        let _ = self.0.audit.set(audit);
+    }
+
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.0.audit.get()
     }
 
     /// How many sessions run now, those included that are just being let in.
@@ -158,7 +174,11 @@ impl Sessions {
         Ok(entered)
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
     }
 

@@ -3,6 +3,7 @@
 //! A key of `[server]` is a line in `server`, and is read in the file of its room: `access`, `sessions`, `limits`.
 
 mod access;
+mod audit;
 mod keys;
 mod limits;
 mod pod;
@@ -37,6 +38,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     access::read(&mut raw.server, &mut config, &source)?;
     sessions::read(&mut raw.server, &mut config, &source)?;
     limits::read(&mut raw.server, &mut config, &source)?;
+    audit::read(&mut raw.server, &mut config, &source)?;
     for pod in raw.pod {
         let span = pod.span();
         config.pods.push(pod::read(pod.into_inner(), config.forward_ports.as_ref(), &source)?);

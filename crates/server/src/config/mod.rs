@@ -14,7 +14,10 @@ pub use check::Fault;
 pub use forward::{ForwardPorts, ForwardSpec, parse_route};
 pub use spec::{ContainerSpec, Kind, PodSpec, SpecError};
 
-use crate::{Limits, PodError, Pods, ServerOptions, TlsSource, TokenSource, target::SessionOptions};
+use crate::{
+    Limits, PodError, Pods, ServerOptions, TlsSource, TokenSource, audit::AuditOptions,
+    target::SessionOptions,
+};
 use std::{
     io,
     net::SocketAddr,
@@ -56,6 +59,10 @@ pub struct Config {
     pub no_keeper: bool,
     /// Who may connect, and as whom.
     pub access: AccessOptions,
+    /// The record of sessions.
+    pub audit: AuditOptions,
+    /// Where to serve metrics without authentication; loopback.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -128,6 +135,8 @@ impl Config {
         let none_given = if others { TokenSource::None } else { TokenSource::Generated };
         options.tokens = self.token_file.map_or(none_given, TokenSource::File);
         options.access = self.access;
+        options.audit = self.audit;
+        options.metrics_listen = self.metrics_listen;
         options.kubeconfig = self.kubeconfig;
         options.limits = self.limits;
         Ok(options)

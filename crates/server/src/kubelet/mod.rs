@@ -56,15 +56,15 @@ impl Path {
 }
 
 async fn exec(caller: Caller, path: Names<Path>, request: Request) -> Result<Response, Refusal> {
-    exec_in(&caller.place(names(path)?.named()).await?, request)
+    exec_in(&caller.place(names(path)?.named()).await?, request).await
 }
 
 async fn attach(caller: Caller, path: Names<Path>, request: Request) -> Result<Response, Refusal> {
-    attach_in(&caller.place(names(path)?.named()).await?, request)
+    attach_in(&caller.place(names(path)?.named()).await?, request).await
 }
 
 async fn port_forward(caller: Caller, path: Names<Path>, request: Request) -> Result<Response, Refusal> {
-    forward_to(&caller.pod(names(path)?.named()).await?, request)
+    forward_to(&caller.pod(names(path)?.named()).await?, request).await
 }
 
 async fn container_logs(caller: Caller, path: Names<Path>, request: Request) -> Result<Response, Refusal> {

@@ -4,7 +4,7 @@
 use super::http::{self, Client};
 use crate::{
     Limits,
-    api::Peer,
+    api::{Api, Peer},
     auth::ConnectionIdentity,
     net::{Pace, Socket, set_options},
     tls::{Live, identity_of},
@@ -25,6 +25,7 @@ use wsstream::tcp::TcpSocket;
 pub(super) struct Shared {
     pub(super) router: Router,
     pub(super) tls: Option<Live>,
+    pub(super) api: Api,
     pub(super) places: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
     /// Finish what is under way.
@@ -60,6 +61,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 failing = false;
+                shared.api.sessions().metrics().connected();
                 let connection = connection(stream, peer, place, shared.clone());
                 shared.connections.spawn(connection);
             }
@@ -103,8 +105,14 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
                     (Socket::tls(stream, place), identity)
                 }
                 // Scanners and probes of load balancers: not worth a line at the default level.
-                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+                Ok(Err(error)) => {
+                    shared.api.sessions().metrics().handshake_failed("failed");
+                    return tracing::debug!(%peer, %error, "TLS handshake failed");
+                }
+                Err(_) => {
+                    shared.api.sessions().metrics().handshake_failed("timeout");
+                    return tracing::debug!(%peer, "TLS handshake timed out");
+                }
             }
         }
     };

@@ -17,6 +17,8 @@ pub(super) struct Clock {
     data: Instant,
     /// A ping went out.
     pinged: Instant,
+    /// Pings that were followed by another one, or by the end of the patience, before anything came.
+    missed: u64,
     /// An unasked pong went out, or reading stopped.
     ponged: Instant,
     /// The wire took something, or began to refuse it.
@@ -67,6 +69,7 @@ impl Clock {
             received: now,
             data: now,
             pinged: now,
+            missed: 0,
             ponged: now,
             written: now,
             asked: now,
@@ -120,7 +123,17 @@ impl Clock {
     }
 
     pub(super) fn on_pinged(&mut self, now: Instant) {
+        self.on_dead();
         self.pinged = now;
+    }
+
+    /// Nothing came since the last ping, if there was one.
+    pub(super) fn on_dead(&mut self) {
+        self.missed += u64::from(self.pinged > self.received);
+    }
+
+    pub(super) fn pings_missed(&self) -> u64 {
+        self.missed
     }
 
     pub(super) fn on_ponged(&mut self, now: Instant) {

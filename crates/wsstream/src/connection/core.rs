@@ -83,6 +83,8 @@ pub(super) struct Core {
     limits: Limits,
     grant: Grant,
     /// For what waits beyond the own share.
+    /// The most that ever waited.
+    most_queued: usize,
     waiting: Grant,
     clock: Clock,
     probe: Option<UnsentProbe>,
@@ -144,6 +146,7 @@ impl Core {
             input,
             queued: 0,
             grant: limits.partial_messages.grant(),
+            most_queued: 0,
             waiting: limits.shared.grant(),
             limits,
             clock,
@@ -347,6 +350,7 @@ impl Core {
             return;
         }
         self.queued += data.len();
+        self.most_queued = self.most_queued.max(self.queued);
         inbox.push(data);
         wake(&mut inbox.waker);
         // No more in all than was held for its text.
@@ -390,6 +394,7 @@ impl Core {
             Due::DeadPeer(_) if self.behind() && self.note_arrivals(now) => self.clock.on_received(now),
             Due::DeadPeer(after) => {
                 debug!(?after, "the peer is dead");
+                self.clock.on_dead();
                 self.finish(End::Lost(Loss::DeadPeer(after)));
             }
             Due::WriteTimeout(after) => self.finish(End::Lost(Loss::WriteTimeout(after))),

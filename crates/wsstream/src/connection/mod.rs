@@ -90,8 +90,13 @@ pub struct Stats {
     pub dropped: DropCounts,
     /// Bytes that wait in this process for their reader.
     pub waiting: usize,
+    /// The most that ever waited so.
+    pub most_waiting: usize,
     /// Pings that arrived.
     pub pings: u64,
+    /// Pings that were sent and that nothing followed, neither a pong nor anything else, before the next was due or the
+    /// peer was given up.
+    pub pings_missed: u64,
 }
 
 /// Prepares a connection; see [`Connection::builder`].

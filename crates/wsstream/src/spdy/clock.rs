@@ -21,6 +21,8 @@ pub(super) struct Clock {
     /// Data or a stream went either way.
     data: Instant,
     pinged: Instant,
+    /// Pings that were followed by another one before anything was heard.
+    missed: u64,
     /// The wire took something, or began to refuse it.
     written: Instant,
     /// The wire was blocked and nobody else had anything to send.
@@ -83,6 +85,7 @@ impl Clock {
             alive: now,
             data: now,
             pinged: now,
+            missed: 0,
             written: now,
             write_checked: now,
             asked: now,
@@ -112,7 +115,17 @@ impl Clock {
     }
 
     pub(super) fn on_pinged(&mut self, now: Instant) {
+        self.on_dead();
         self.pinged = now;
+    }
+
+    /// Nothing was heard since the last ping, if there was one.
+    pub(super) fn on_dead(&mut self) {
+        self.missed += u64::from(self.pinged > self.alive);
+    }
+
+    pub(super) fn pings_missed(&self) -> u64 {
+        self.missed
     }
 
     pub(super) fn on_written(&mut self, now: Instant) {

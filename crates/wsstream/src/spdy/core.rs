@@ -421,6 +421,7 @@ impl Core {
         let limit = after.saturating_sub(unheard).max(after / 3);
         if !acknowledged && self.arrivals.vanished(now, limit) {
             debug!(?after, "the peer is dead");
+            self.clock.on_dead();
             return self.finish(End::Lost(Loss::DeadPeer(after)));
         }
         // Its kernel lives, or nobody can tell and TCP decides.

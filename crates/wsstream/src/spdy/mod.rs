@@ -129,6 +129,8 @@ pub struct Stats {
     pub streams_of_peer: u64,
     /// Streams that were given up because nobody read them while others waited.
     pub evicted: u64,
+    /// Pings that were sent and that nothing followed before the next was due or the peer was given up.
+    pub pings_missed: u64,
     /// What the session counted.
     pub counts: Counts,
 }

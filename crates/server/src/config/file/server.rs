@@ -60,4 +60,12 @@ pub(super) struct RawServer {
     pub(super) max_request_head: Option<Spanned<String>>,
     pub(super) request_head_timeout: Option<Spanned<String>>,
     pub(super) tls_handshake_timeout: Option<Spanned<String>>,
+    // audit
+    pub(super) audit_log: Option<PathBuf>,
+    pub(super) audit_argv: Option<Spanned<String>>,
+    pub(super) audit_fail: Option<Spanned<String>>,
+    pub(super) audit_max_size: Option<Spanned<String>>,
+    pub(super) audit_keep: Option<NonZeroUsize>,
+    // metrics
+    pub(super) metrics_listen: Option<Spanned<String>>,
 }

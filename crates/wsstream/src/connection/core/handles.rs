@@ -290,7 +290,9 @@ impl Core {
             empty_messages: self.inboxes.iter().map(|inbox| inbox.empty_messages).sum(),
             dropped: self.machine.drop_counts(),
             waiting: self.queued,
+            most_waiting: self.most_queued,
             pings: self.pings,
+            pings_missed: self.clock.pings_missed(),
         }
     }
 }

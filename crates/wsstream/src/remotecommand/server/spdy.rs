@@ -68,6 +68,8 @@ where
     report.result = result;
     report.end = Some(SessionEnd::Spdy(end));
     report.stats = counts.stats();
+    let stats = connection.stats();
+    (report.stats.most_waiting, report.stats.pings_missed) = (stats.most_waiting, stats.pings_missed);
     report.dropped_sizes = sizes.as_ref().map_or(0, ResizePump::dropped);
     report
 }

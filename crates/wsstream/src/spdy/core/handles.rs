@@ -422,6 +422,7 @@ impl Core {
             open_streams: self.session.open_streams(),
             streams_of_peer: totals.streams_of_peer,
             evicted: totals.evicted,
+            pings_missed: self.clock.pings_missed(),
             counts,
         }
     }
