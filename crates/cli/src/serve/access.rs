@@ -37,7 +37,7 @@ pub(crate) struct AccessArgs {
     /// certificate; requests under other names are refused. May be repeated
     #[arg(long, value_name = "NAME", value_parser = parse_host)]
     allowed_host: Vec<String>,
-    /// An origin whose pages may use this server from a browser, such as https://console.example, beside its own.
+    /// An origin whose pages may use this server from a browser, such as `https://console.example`, beside its own.
     /// May be repeated
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<Origin>,
