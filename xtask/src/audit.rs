@@ -73,7 +73,8 @@ fn tool(workspace: &Workspace, name: &str) -> Result<PathBuf, Outcome> {
     if let Some(found) = which(name).or_else(|| own.is_file().then(|| own.clone())) {
         return Ok(found);
     }
-    let mut install = workspace.cargo(&["install", "--locked", name, "--root"]);
+    // Unoptimised: it runs for seconds and is built for minutes.
+    let mut install = workspace.cargo(&["install", "--locked", "--debug", name, "--root"]);
     match show(install.arg(&root)) {
         Outcome::Passed => Ok(own),
         _ => Err(Outcome::missing(format!("{name} is not installed, and cargo install cannot get it"))),
