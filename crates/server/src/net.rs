@@ -1,4 +1,4 @@
-//! The sockets below HTTP: plain TCP or TLS over it.
+//! The sockets below HTTP: plain TCP or TLS over it, or a unix socket.
 
 mod pace;
 
@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
@@ -32,11 +32,16 @@ pub(crate) struct Socket {
 enum Wire {
     Plain(TcpSocket),
     Tls(Box<TlsStream<TcpSocket>>),
+    Unix(UnixStream),
 }
 
 impl Socket {
     pub(crate) fn plain(tcp: TcpSocket, place: OwnedSemaphorePermit) -> Self {
         Self { wire: Wire::Plain(tcp), pace: None, _place: place }
+    }
+
+    pub(crate) fn unix(unix: UnixStream, place: OwnedSemaphorePermit) -> Self {
+        Self { wire: Wire::Unix(unix), pace: None, _place: place }
     }
 
     pub(crate) fn tls(tls: TlsStream<TcpSocket>, place: OwnedSemaphorePermit) -> Self {
@@ -77,6 +82,7 @@ impl AsyncRead for Socket {
         ready!(match wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Wire::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         })?;
         if let Some(pace) = pace {
             pace.has_read(buf.filled().len() - before);
@@ -103,6 +109,8 @@ impl AsyncWrite for Socket {
             // One slice is cheaper as such.
             (Wire::Plain(tcp), [one]) => Pin::new(tcp).poll_write(cx, one),
             (Wire::Plain(tcp), bufs) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            (Wire::Unix(unix), [one]) => Pin::new(unix).poll_write(cx, one),
+            (Wire::Unix(unix), bufs) => Pin::new(unix).poll_write_vectored(cx, bufs),
             (Wire::Tls(tls), [one]) => Pin::new(tls).poll_write(cx, one),
             (Wire::Tls(tls), bufs) => Pin::new(tls).poll_write_vectored(cx, bufs),
         })?;
@@ -116,6 +124,7 @@ impl AsyncWrite for Socket {
         match &self.wire {
             Wire::Plain(tcp) => tcp.is_write_vectored(),
             Wire::Tls(tls) => tls.is_write_vectored(),
+            Wire::Unix(unix) => unix.is_write_vectored(),
         }
     }
 
@@ -123,6 +132,7 @@ impl AsyncWrite for Socket {
         match &mut self.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Wire::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Wire::Unix(unix) => Pin::new(unix).poll_flush(cx),
         }
     }
 
@@ -130,6 +140,7 @@ impl AsyncWrite for Socket {
         match &mut self.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Wire::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Wire::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }
     }
 }

@@ -3,9 +3,11 @@
 mod accept;
 mod http;
 mod metrics;
+mod unix;
 
 use crate::{
     Limits, Pods,
+    admin::{AdminSocket, AdminSocketError},
     api::{Access, Api, Drained},
     audit::{Audit, AuditError, AuditOptions},
     auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
@@ -22,7 +24,11 @@ use std::{
     sync::Arc,
 };
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where `wsstream serve` listens when nobody says.
@@ -148,6 +154,9 @@ pub enum ServeError {
     /// The record of sessions cannot be kept.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// A unix socket cannot be listened on.
+    #[error(transparent)]
+    Unix(#[from] AdminSocketError),
     /// The kubeconfig cannot be written.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
@@ -218,10 +227,13 @@ impl Server {
         let users = access.users.as_deref().map(Users::read_file).transpose()?;
         let policy = access.policy.as_deref().map(Policy::read_file).transpose()?;
         let certified = access.tls.client_ca.is_some() && !matches!(tls, TlsSource::Insecure);
-        if token.is_none() && users.is_none() && !certified {
+        let unix = !access.listen_unix.is_empty();
+        if token.is_none() && users.is_none() && !certified && !unix {
             return Err(ServeError::NoToken);
         }
         let certificate = match &tls {
+            // Unix sockets have no TLS.
+            _ if all.is_empty() => None,
             TlsSource::Generated => {
                 let addresses: Vec<_> = all.iter().map(SocketAddr::ip).collect();
                 Some(Live::generate(&addresses, access.tls.clone())?)
@@ -233,7 +245,7 @@ impl Server {
         let certificate = live.as_ref().map(Live::current);
         for address in listen {
             let fail = |error| ServeError::Listen { address, error };
-            let listener = TcpListener::bind(address).await.map_err(fail)?;
+            let listener = listen_on(address).map_err(fail)?;
             addresses.push(listener.local_addr().map_err(fail)?);
             listeners.push(listener);
         }
@@ -244,11 +256,20 @@ impl Server {
                 Some(TcpListener::bind(address).await.map_err(fail)?)
             }
         };
-        let address = *addresses.first().ok_or(ServeError::NoAddress)?;
-        let host = reachable(address);
+        let mut sockets = Vec::new();
+        for path in &access.listen_unix {
+            sockets.push(unix::bind(path, !access.allow_uids.is_empty())?);
+        }
+        let host = addresses.first().copied().map(reachable);
         let scheme = if certificate.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{host}");
-        if let Some(path) = &kubeconfig {
+        let url = match (host, access.listen_unix.first()) {
+            (Some(host), _) => format!("{scheme}://{host}"),
+            (None, Some(path)) => format!("unix:{}", path.display()),
+            (None, None) => return Err(ServeError::NoAddress),
+        };
+        // kubectl knows no unix sockets.
+        let kubeconfig = kubeconfig.filter(|_| host.is_some());
+        if let (Some(path), Some(host)) = (&kubeconfig, host) {
             let name = certificate.as_deref().and_then(|certificate| other_name(certificate, host));
             let contents = Kubeconfig {
                 server: &url,
@@ -264,6 +285,7 @@ impl Server {
             chain = chain.then(users);
         }
         let browsers = browsers(&access, &addresses, live.as_ref());
+        let allow_uids = access.allow_uids;
         let mut access = Access::new(chain).browsers(browsers);
         if let Some(policy) = policy {
             access = access.authorizer(policy);
@@ -273,7 +295,20 @@ impl Server {
             Some(audit) => api.audit(audit),
             None => api,
         };
-        Ok(Bound { listeners, addresses, url, kubeconfig, token, certificate, live, api, limits, metrics })
+        Ok(Bound {
+            listeners,
+            sockets,
+            allow_uids,
+            addresses,
+            url,
+            kubeconfig,
+            token,
+            certificate,
+            live,
+            api,
+            limits,
+            metrics,
+        })
     }
 }
 
@@ -288,6 +323,15 @@ fn browsers(access: &AccessOptions, addresses: &[SocketAddr], certificate: Optio
     }
     browsers = access.allowed_hosts.iter().fold(browsers, Browsers::host);
     access.allowed_origins.iter().cloned().fold(browsers, Browsers::origin)
+}
+
+/// As [`TcpListener::bind`] does, with more that may wait to be accepted: those beyond are told nothing and try again in
+/// seconds.
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(unix::BACKLOG.into())
 }
 
 /// Where a client on this machine finds the server.
@@ -329,6 +373,8 @@ fn namespace_to_show(pods: &Pods) -> String {
 /// A server that listens and does not answer yet.
 pub struct Bound {
     listeners: Vec<TcpListener>,
+    sockets: Vec<AdminSocket>,
+    allow_uids: Vec<u32>,
     addresses: Vec<SocketAddr>,
     url: String,
     kubeconfig: Option<PathBuf>,
@@ -357,7 +403,7 @@ impl Bound {
         &self.addresses
     }
 
-    /// `https://127.0.0.1:7443`, as in the kubeconfig.
+    /// `https://127.0.0.1:7443`, as in the kubeconfig; `unix:PATH` where only unix sockets are listened on.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -393,7 +439,7 @@ impl Bound {
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listeners, live, api, limits, metrics, .. } = self;
+        let Self { listeners, sockets, allow_uids, live, api, limits, metrics, .. } = self;
         let drain = limits.drain;
         let cut = CancellationToken::new();
         // Not that of the sessions: a server that drains refuses them, and still says so.
@@ -407,13 +453,23 @@ impl Bound {
             closing: stopping.clone(),
             cut: cut.clone(),
             limits,
+            allow_uids,
         });
         api.sessions().metrics().set_places(shared.places.clone(), shared.places.available_permits());
         let _cut_when_dropped = CutOnDrop { cut: cut.clone(), api: api.clone() };
         // A JoinSet: dropped, it aborts the loops.
         let mut loops = JoinSet::new();
         for listener in listeners {
-            loops.spawn(accept::run(listener, shared.clone()));
+            loops.spawn(accept::run(accept::Listener::Tcp(listener), shared.clone()));
+        }
+        for socket in &sockets {
+            // Its name goes with `sockets`, when nobody answers any more.
+            match socket.listener() {
+                Ok(listener) => {
+                    _ = loops.spawn(accept::run(accept::Listener::Unix(listener), shared.clone()));
+                }
+                Err(error) => tracing::error!(%error, "cannot serve on a unix socket"),
+            }
         }
         let mut scrapes = JoinSet::new();
         if let Some(listener) = metrics {

@@ -33,6 +33,9 @@ pub(crate) struct AccessArgs {
     /// warning says so at every start
     #[arg(long)]
     insecure_listen: bool,
+    /// A user, by number, who may connect to the unix sockets as well. May be repeated
+    #[arg(long, value_name = "UID")]
+    allow_uid: Vec<u32>,
     /// A name by which clients call this server, beside localhost, the addresses it listens on and the names in its
     /// certificate; requests under other names are refused. May be repeated
     #[arg(long, value_name = "NAME", value_parser = parse_host)]
@@ -55,6 +58,9 @@ impl AccessArgs {
         }
         if let Some(version) = self.tls_min_version {
             access.tls.min_version = version;
+        }
+        if !self.allow_uid.is_empty() {
+            access.allow_uids = self.allow_uid;
         }
         access.insecure_listen |= self.insecure_listen;
         if !self.allowed_host.is_empty() {

@@ -11,8 +11,10 @@ use wsstream_server::{ContainerSpec, Kind, PodSpec};
 pub(crate) struct Banner<'a> {
     /// `https://127.0.0.1:7443`
     pub(crate) url: &'a str,
-    /// Absolute.
-    pub(crate) kubeconfig: &'a Path,
+    /// Absolute; none where kubectl cannot connect.
+    pub(crate) kubeconfig: Option<&'a Path>,
+    /// Whether the kubeconfig holds a token.
+    pub(crate) credential: bool,
     /// What is served.
     pub(crate) pods: &'a [PodSpec],
 }
@@ -40,6 +42,11 @@ impl Banner<'_> {
         }
         if let Some(line) = self.line() {
             let _ = writeln!(text, "\n{line}");
+            if !self.credential {
+                let hint =
+                    "(the kubeconfig holds no credential: put your token or certificate into its `user`)";
+                let _ = writeln!(text, "{hint}");
+            }
         }
         text
     }
@@ -56,11 +63,12 @@ impl Banner<'_> {
 
     /// A kubectl line that works as pasted.
     fn line(self) -> Option<String> {
+        let kubeconfig = self.kubeconfig?;
         let all =
             || self.pods.iter().flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
         let (pod, container) =
             all().find(|(_, container)| container.kind == Kind::Host).or_else(|| all().next())?;
-        let mut line = format!("kubectl --kubeconfig {}", quote(&self.kubeconfig.to_string_lossy()));
+        let mut line = format!("kubectl --kubeconfig {}", quote(&kubeconfig.to_string_lossy()));
         if pod.namespace != self.namespace() {
             let _ = write!(line, " -n {}", pod.namespace);
         }
@@ -101,8 +109,12 @@ mod tests {
             vec![(parse_run("web/app=./app 'a b'").unwrap(), Connected::Terminal)],
         )
         .unwrap();
-        let banner =
-            Banner { url: "https://127.0.0.1:7443", kubeconfig: Path::new("/home/a b/k"), pods: &pods };
+        let banner = Banner {
+            url: "https://127.0.0.1:7443",
+            kubeconfig: Some(Path::new("/home/a b/k")),
+            credential: true,
+            pods: &pods,
+        };
         assert_eq!(
             banner.text(),
             "wsstream is serving https://127.0.0.1:7443\n  \
@@ -112,10 +124,10 @@ mod tests {
         );
         let mut pods =
             from_flags("lab", vec![], vec![(parse_run("web=./app").unwrap(), Connected::Output)]).unwrap();
-        let line = Banner { kubeconfig: Path::new("/k"), pods: &pods, ..banner }.line();
+        let line = Banner { kubeconfig: Some(Path::new("/k")), pods: &pods, ..banner }.line();
         assert_eq!(line.unwrap(), "kubectl --kubeconfig /k logs -f web");
         pods.push(PodSpec::host("host"));
-        let banner = Banner { kubeconfig: Path::new("/k"), pods: &pods[..], ..banner };
+        let banner = Banner { kubeconfig: Some(Path::new("/k")), pods: &pods[..], ..banner };
         assert_eq!(banner.line().unwrap(), "kubectl --kubeconfig /k exec -it host -- sh");
         assert!(banner.text().contains("pod web -n lab: ./app\n"));
     }

@@ -71,7 +71,9 @@ pub(super) fn run(args: ServeArgs) -> Result<Exit, Failure> {
 /// What would be served.
 fn summary(config: &Config) -> String {
     let mut text = String::from("ok\n");
-    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let ports = config.listen.iter().map(ToString::to_string);
+    let paths = config.access.listen_unix.iter().map(|path| format!("unix:{}", path.display()));
+    let listen: Vec<String> = ports.chain(paths).collect();
     let listen = if listen.is_empty() { "handed-over sockets".to_owned() } else { listen.join(", ") };
     let tls = match (&config.tls_cert, config.insecure_http) {
         (Some(cert), _) => format!("TLS with {}", cert.display()),

@@ -2,6 +2,7 @@
 
 use super::banner::Banner;
 use super::manager::Manager;
+use super::place::Place;
 use super::{Plan, admin};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,8 +35,8 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
     }
     let bound = Server::bind_on(options, inherited.tcp).await.map_err(Failure::local)?;
     // Held until the end, and dropped on every way there.
-    let kubeconfig = place.path.clone();
-    let _written = place.written();
+    let kubeconfig = place.as_ref().map(|place| place.path.clone());
+    let _written = place.map(Place::written);
     let mut admin = match admin::open(&admin_place, inherited.admin, first)? {
         Some(socket) => Some(
             Admin::start(socket, bound.api(), bound.url())
@@ -43,7 +44,8 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
         ),
         None => None,
     };
-    Banner { url: bound.url(), kubeconfig: &kubeconfig, pods: &specs }.print();
+    let credential = bound.token().is_some();
+    Banner { url: bound.url(), kubeconfig: kubeconfig.as_deref(), credential, pods: &specs }.print();
 
     let sessions = bound.api().sessions().clone();
     manager.ready();

@@ -53,10 +53,10 @@ kubeconfig that is written holds one: keep it to yourself. SIGINT, SIGTERM and S
 server: sessions have 10 s to finish (--shutdown-grace); then their commands are ended and their
 clients told, which takes 9 s more at most. A second signal ends everything at once.")]
 pub(crate) struct ServeArgs {
-    /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one. May be repeated
-    /// [default: 127.0.0.1:7443]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
-    listen: Vec<SocketAddr>,
+    /// The address to listen on; `:PORT` means 127.0.0.1, port 0 any free one; unix:PATH is a unix socket for you and
+    /// root, who need no token there. May be repeated [default: 127.0.0.1:7443]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    listen: Vec<Listen>,
     /// Where to write the kubeconfig for kubectl, readable by you alone
     /// [default: $XDG_RUNTIME_DIR/wsstream/ADDR-PORT.kubeconfig, else below ~/.local/state/wsstream/]
     #[arg(long, value_name = "FILE")]
@@ -129,7 +129,8 @@ impl ServeArgs {
 #[derive(Debug)]
 struct Plan {
     config: Config,
-    place: Place,
+    /// None where there is no port to write down.
+    place: Option<Place>,
     inherited: Inherited,
     /// The first address, for the names of files.
     first: SocketAddr,
@@ -152,15 +153,20 @@ impl ServeArgs {
             None => Config::default(),
         };
         if !self.listen.is_empty() {
-            config.listen = self.listen;
+            (config.listen, config.access.listen_unix) = Listen::split(self.listen);
         }
         let handed = self.inherited.tcp.first().and_then(|socket| socket.local_addr().ok());
         let first = config.listen.first().copied().or(handed).unwrap_or(DEFAULT_LISTEN);
-        if config.listen.is_empty() && handed.is_none() {
+        if config.listen.is_empty() && handed.is_none() && config.access.listen_unix.is_empty() {
             config.listen.push(first);
         }
-        let place = Place::new(self.kubeconfig.or(config.kubeconfig), first)?;
-        config.kubeconfig = Some(place.path.clone());
+        // kubectl knows no unix sockets.
+        let ports = !config.listen.is_empty() || handed.is_some();
+        let place = match self.kubeconfig.or(config.kubeconfig) {
+            chosen if ports => Some(Place::new(chosen, first)?),
+            _ => None,
+        };
+        config.kubeconfig = place.as_ref().map(|place| place.path.clone());
         if self.tls_cert.is_some() {
             (config.tls_cert, config.tls_key) = (self.tls_cert, self.tls_key);
             // The flag is the later word.
@@ -215,6 +221,34 @@ fn check_insecure(mut listen: impl Iterator<Item = SocketAddr>) -> Result<(), Fa
             "--insecure-http is for loopback, and {address} can be reached from elsewhere"
         ))
         .next("leave --insecure-http out (a certificate is generated), or listen on 127.0.0.1; --insecure-listen overrides")),
+    }
+}
+
+/// What `--listen` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Listen {
+    Port(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Listen {
+    fn split(typed: Vec<Self>) -> (Vec<SocketAddr>, Vec<PathBuf>) {
+        let (mut ports, mut paths) = (Vec::new(), Vec::new());
+        for listen in typed {
+            match listen {
+                Self::Port(address) => ports.push(address),
+                Self::Unix(path) => paths.push(path),
+            }
+        }
+        (ports, paths)
+    }
+}
+
+fn parse_listen(typed: &str) -> Result<Listen, String> {
+    match typed.strip_prefix("unix:") {
+        Some("") => Err("write unix:PATH, for example unix:/run/wsstream/api.sock".to_owned()),
+        Some(path) => Ok(Listen::Unix(path.into())),
+        None => parse_address(typed).map(Listen::Port),
     }
 }
 

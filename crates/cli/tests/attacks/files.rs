@@ -16,6 +16,10 @@ async fn refused(flag: &str, path: &Path, directory: &TempDir) -> String {
     if flag != "--admin-socket" {
         command.args(["--admin-socket", "off"]);
     }
+    let path = match flag {
+        "--listen" => format!("unix:{}", path.display()).into(),
+        _ => path.to_owned(),
+    };
     let output = run(command.arg(flag).arg(path)).await;
     assert_eq!(output.status.code(), Some(252), "{}", stderr(&output));
     stderr(&output)
@@ -28,7 +32,9 @@ async fn a_symlink_where_we_write_is_not_followed() {
     std::fs::write(&victim, "kept").unwrap();
     let link = directory.path().join("link");
     symlink(&victim, &link).unwrap();
-    for (flag, says) in [("--kubeconfig", "not replaced"), ("--admin-socket", "not a socket")] {
+    for (flag, says) in
+        [("--kubeconfig", "not replaced"), ("--admin-socket", "not a socket"), ("--listen", "not a socket")]
+    {
         let said = refused(flag, &link, &directory).await;
         assert!(said.contains(says), "{flag}: {said}");
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
@@ -48,13 +54,17 @@ async fn somebody_elses_socket_and_an_open_directory_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let taken = directory.path().join("taken");
     let _listener = UnixListener::bind(&taken).unwrap();
-    let said = refused("--admin-socket", &taken, &directory).await;
-    assert!(said.contains("another server listens there"), "{said}");
+    for flag in ["--admin-socket", "--listen"] {
+        let said = refused(flag, &taken, &directory).await;
+        assert!(said.contains("another server listens there"), "{said}");
+    }
     let open = directory.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
-    let said = refused("--admin-socket", &open.join("s"), &directory).await;
-    assert!(said.contains("others may write"), "{said}");
+    for flag in ["--admin-socket", "--listen"] {
+        let said = refused(flag, &open.join("s"), &directory).await;
+        assert!(said.contains("others may write"), "{said}");
+    }
 }
 
 #[tokio::test]

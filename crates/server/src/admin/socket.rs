@@ -50,9 +50,9 @@ struct Named {
     identity: (u64, u64),
 }
 
-/// Why there is no admin socket. The text names the path.
+/// Why there is no socket. The text names the path.
 #[derive(Debug, Error)]
-#[error("admin socket {path}: {fault}", path = path.display())]
+#[error("unix socket {path}: {fault}", path = path.display())]
 pub struct AdminSocketError {
     path: PathBuf,
     fault: Fault,
@@ -84,7 +84,12 @@ impl AdminSocket {
     /// # Errors
     /// The directory can be written to by others, something else has the name, or a server listens there.
     pub fn bind(path: &Path) -> Result<Self, AdminSocketError> {
-        bind(path).map_err(|fault| AdminSocketError { path: path.to_owned(), fault })
+        Self::bind_as(path, Mode::RUSR | Mode::WUSR, BACKLOG)
+    }
+
+    /// The same for another use, with its own mode and backlog.
+    pub(crate) fn bind_as(path: &Path, mode: Mode, backlog: i32) -> Result<Self, AdminSocketError> {
+        bind(path, mode, backlog).map_err(|fault| AdminSocketError { path: path.to_owned(), fault })
     }
 
     /// One that somebody else made, a service manager for example, who also takes care of its name and its mode. It must
@@ -94,7 +99,7 @@ impl AdminSocket {
     }
 
     /// To accept from.
-    pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+    pub(crate) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         tokio::net::UnixListener::from_std(listener)
@@ -116,7 +121,7 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
     move |error| Fault::Io { what, error: error.into() }
 }
 
-fn bind(path: &Path) -> Result<AdminSocket, Fault> {
+fn bind(path: &Path, mode: Mode, backlog: i32) -> Result<AdminSocket, Fault> {
     if path.as_os_str().as_bytes().len() > LONGEST {
         return Err(Fault::Long);
     }
@@ -132,7 +137,7 @@ fn bind(path: &Path) -> Result<AdminSocket, Fault> {
     check_directory(&directory)?;
     // Until the name is ours.
     flock(&directory, FlockOperation::LockExclusive).map_err(failed("cannot lock its directory"))?;
-    let made = check_old(&directory, &name).and_then(|()| make(&directory, &name));
+    let made = check_old(&directory, &name).and_then(|()| make(&directory, &name, mode, backlog));
     let _ = flock(&directory, FlockOperation::Unlock);
     let (listener, identity) = made?;
     Ok(AdminSocket { listener, file: Some(Named { directory, name, identity }) })
@@ -177,7 +182,12 @@ fn inside(directory: &OwnedFd, name: &Path) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
 }
 
-fn make(directory: &OwnedFd, name: &Path) -> Result<(UnixListener, (u64, u64)), Fault> {
+fn make(
+    directory: &OwnedFd,
+    name: &Path,
+    mode: Mode,
+    backlog: i32,
+) -> Result<(UnixListener, (u64, u64)), Fault> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("cannot make a socket"))?;
     // Nobody but us and root may write here, so this name is not guessed by anybody who could use it.
     let temporary = PathBuf::from(format!(".admin-{}", std::process::id()));
@@ -185,9 +195,9 @@ fn make(directory: &OwnedFd, name: &Path) -> Result<(UnixListener, (u64, u64)), 
     let made = || -> io::Result<_> {
         socket.bind(&SockAddr::unix(inside(directory, &temporary))?)?;
         // Before it listens: until then nobody gets in, whatever the umask was.
-        chmodat(directory, &temporary, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+        chmodat(directory, &temporary, mode, AtFlags::empty())?;
         let found = statat(directory, &temporary, AtFlags::SYMLINK_NOFOLLOW)?;
-        socket.listen(BACKLOG)?;
+        socket.listen(backlog)?;
         renameat(directory, &temporary, directory, name)?;
         Ok((found.st_dev, found.st_ino))
     };

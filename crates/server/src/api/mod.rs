@@ -71,6 +71,21 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// Who is at the other end of a unix socket, in the extensions of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnixPeer {
+    pub(crate) uid: u32,
+    /// Where it has one that we can see.
+    pub(crate) pid: Option<i32>,
+}
+
+impl fmt::Display for UnixPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix:uid={}", self.uid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ",pid={pid}"))
+    }
+}
+
 /// In the extensions of a response that switches protocols: this side begins, at once, so that both can be one write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpeaksFirst;
@@ -253,5 +268,9 @@ fn peer_of(request: &Request) -> String {
     let extensions = request.extensions();
     let connect_info = extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0);
     let peer = extensions.get::<Peer>().map(|peer| peer.0).or(connect_info);
-    peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string())
+    match (peer, extensions.get::<UnixPeer>()) {
+        (Some(peer), _) => peer.to_string(),
+        (None, Some(peer)) => peer.to_string(),
+        (None, None) => "-".to_owned(),
+    }
 }

@@ -18,6 +18,11 @@ pub struct AccessOptions {
     pub allowed_origins: Vec<Origin>,
     /// What is asked of clients before they are heard.
     pub tls: TlsSettings,
+    /// Unix sockets to listen on. Who is at the other end is `unix:` and the name of its user, with `unix:` and its group as
+    /// the group; no token is needed.
+    pub listen_unix: Vec<PathBuf>,
+    /// The users (numbers) that may connect to them beside root and the server's own.
+    pub allow_uids: Vec<u32>,
     /// Listen beyond loopback in plain HTTP all the same. Tokens and sessions can be read on the way; said in the log at
     /// every start.
     pub insecure_listen: bool,

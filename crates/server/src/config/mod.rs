@@ -126,12 +126,13 @@ impl Config {
             pods.add(spec.build(&self.session).forward_errors(self.forward_errors))?;
         }
         let mut options = ServerOptions::new(pods);
-        if !self.listen.is_empty() {
+        let only_unix = self.listen.is_empty() && !self.access.listen_unix.is_empty();
+        if !self.listen.is_empty() || only_unix {
             options.listen = self.listen;
         }
         options.tls = tls;
         // A random token beside users who have credentials of theirs would be one that nobody asked for.
-        let others = self.access.users.is_some() || self.access.tls.client_ca.is_some();
+        let others = self.access.users.is_some() || self.access.tls.client_ca.is_some() || only_unix;
         let none_given = if others { TokenSource::None } else { TokenSource::Generated };
         options.tokens = self.token_file.map_or(none_given, TokenSource::File);
         options.access = self.access;

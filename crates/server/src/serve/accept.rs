@@ -1,7 +1,10 @@
 //! The accept loop. It does nothing but accept: whatever a client can make slow (TLS, a request head) happens in the
 //! task of its connection.
 
-use super::http::{self, Client};
+use super::{
+    http::{self, Client},
+    unix,
+};
 use crate::{
     Limits,
     api::{Api, Peer},
@@ -14,7 +17,7 @@ use axum::Router;
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -33,11 +36,19 @@ pub(super) struct Shared {
     /// End now.
     pub(super) cut: CancellationToken,
     pub(super) limits: Limits,
+    /// Who may connect to unix sockets beside root and us.
+    pub(super) allow_uids: Vec<u32>,
+}
+
+/// What is listened on.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// Accepts until aborted. Nothing that `accept` can fail with ends the server: the errors are about one connection, or
 /// about a shortage (descriptors, memory) that passes when others close.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn run(listener: Listener, shared: Arc<Shared>) {
     let (mut failing, mut full) = (false, false);
     loop {
         // The place first: without one, clients wait in the kernel and cost nothing.
@@ -58,12 +69,18 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
                 place
             }
         };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
+        let accepted = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
+                shared.connections.spawn(connection(stream, peer, place, shared.clone()));
+            }),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                shared.connections.spawn(unix::connection(stream, place, shared.clone()));
+            }),
+        };
+        match accepted {
+            Ok(()) => {
                 failing = false;
                 shared.api.sessions().metrics().connected();
-                let connection = connection(stream, peer, place, shared.clone());
-                shared.connections.spawn(connection);
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "connection lost before it was accepted");
@@ -140,7 +157,7 @@ fn certified(stream: &TlsStream<TcpSocket>, peer: SocketAddr) -> Option<Connecti
 }
 
 /// Bounds what goes over the socket, from when a session begins on it.
-fn paced(socket: Socket, known: &mut Extensions, shared: &Shared) -> Socket {
+pub(super) fn paced(socket: Socket, known: &mut Extensions, shared: &Shared) -> Socket {
     if shared.limits.session_bandwidth.is_none() {
         return socket;
     }

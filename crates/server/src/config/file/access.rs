@@ -17,6 +17,13 @@ pub(super) enum OneOrMany {
 }
 
 #[derive(Deserialize)]
+#[serde(untagged, expecting = "expected the number of a user or a list of them")]
+pub(super) enum OneOrManyUids {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+#[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a word or a list of words")]
 pub(super) enum Words {
     One(String),
@@ -48,10 +55,14 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
             OneOrMany::Many(addresses) => addresses,
         };
         for text in typed {
+            if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+                config.access.listen_unix.push(source.resolve(path.into()));
+                continue;
+            }
             config.listen.push(text.parse::<SocketAddr>().map_err(|_| {
                 source.error(
                     span.clone(),
-                    format!("listen: {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7443 or [::1]:7443"),
+                    format!("listen: {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7443 or [::1]:7443, or unix:PATH"),
                 )
             })?);
         }
@@ -72,6 +83,11 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     source.set("client_auth", raw.client_auth.take(), client_auth, &mut access.tls.client_required)?;
     access.tls.client_ca = raw.client_ca.take().map(|path| source.resolve(path.into_inner()));
     source.set("tls_min_version", raw.tls_min_version.take(), str::parse, &mut access.tls.min_version)?;
+    access.allow_uids = match raw.allow_uid.take() {
+        None => Vec::new(),
+        Some(OneOrManyUids::One(uid)) => vec![uid],
+        Some(OneOrManyUids::Many(uids)) => uids,
+    };
     access.insecure_listen = raw.insecure_listen;
     access.allowed_hosts = words("allowed_host", raw.allowed_host.take(), parse_host, source)?;
     access.allowed_origins = words("allowed_origin", raw.allowed_origin.take(), str::parse, source)?;

@@ -2,7 +2,7 @@
 //! file of its room beside this one.
 
 use super::{
-    access::{OneOrMany, Words},
+    access::{OneOrMany, OneOrManyUids, Words},
     limits::Count,
     sessions::{RawBackground, RawErrors},
 };
@@ -20,6 +20,7 @@ pub(super) struct RawServer {
     pub(super) token_file: Option<PathBuf>,
     pub(super) users: Option<PathBuf>,
     pub(super) policy: Option<PathBuf>,
+    pub(super) allow_uid: Option<OneOrManyUids>,
     pub(super) client_ca: Option<Spanned<PathBuf>>,
     pub(super) client_auth: Option<Spanned<String>>,
     pub(super) tls_min_version: Option<Spanned<String>>,
