@@ -19,8 +19,9 @@ use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
 };
 use tokio::sync::Semaphore;
+use wsstream::proto::subprotocol::Subprotocol;
 
-/// The content type of [`Metrics::text`].
+/// The content type of the text that a scrape gets.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The kinds, in the order of [`SessionKind`].
@@ -98,7 +99,7 @@ impl Default for Metrics {
         }
         let ending = Ending {
             kind: SessionKind::Exec.as_str(),
-            protocol: "websocket v5.channel.k8s.io".to_owned(),
+            protocol: format!("websocket {}", Subprotocol::V5.name()),
             outcome: How::Exited.as_str(),
         };
         drop(metrics.sessions.get_or_create(&ending));
