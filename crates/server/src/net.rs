@@ -18,7 +18,27 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use wsstream::tcp::TcpSocket;
+
+/// Ends a connection at once, from elsewhere, for as long as HTTP has it. In the extensions of its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut(CancellationToken);
+
+impl Cut {
+    /// One that all others of `server` are cut with.
+    pub(crate) fn of(server: &CancellationToken) -> Self {
+        Self(server.child_token())
+    }
+
+    pub(crate) fn cut(&self) {
+        self.0.cancel();
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+}
 
 /// One accepted connection. It holds its place among the connections that the server allows at once, also after an
 /// upgrade has taken it away from HTTP.

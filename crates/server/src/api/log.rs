@@ -4,6 +4,7 @@ use super::{
     Api,
     answer::{Refusal, with_type},
     exec::protocol,
+    followed,
     gate::{Caller, Named, Place, ReadLog},
     outcome::{LogEnd, LogReport, NOT_BEGUN, channel_loss},
     pods::{Names, names},
@@ -17,18 +18,13 @@ use crate::target::{LogOptions, LogStream};
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use futures_util::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, StreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use http::StatusCode;
 use jiff::Timestamp;
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{io, sync::Arc};
 use tokio_util::io::StreamReader;
 use wsstream::{
     Meter,
@@ -73,7 +69,10 @@ pub(crate) async fn log_of(
             let http = Protocol { carrier: "http", name: String::new() };
             let mut session = Session::begin(api, facts(http), &request)?;
             session.record(Asked::default()).await?;
-            Body::from_stream(Followed::new(api, log, session))
+            let log = measured(until(log, ended(api, &session.entry)), &session.entry.meter);
+            let (body, sending) = followed::body(log);
+            session.spawn(Box::pin(sending));
+            body
         } else {
             Body::from_stream(until(log, closing(api)))
         };
@@ -115,50 +114,6 @@ pub(crate) async fn log_of(
         }))
     }));
     Ok(response)
-}
-
-/// A followed log as the body of an answer: a session that HTTP carries.
-struct Followed {
-    log: BoxStream<'static, io::Result<Bytes>>,
-    /// Taken at the end.
-    session: Option<Session>,
-}
-
-impl Followed {
-    fn new(api: &Api, log: LogStream, mut session: Session) -> Self {
-        session.start();
-        let log = measured(until(log, ended(api, &session.entry)), &session.entry.meter);
-        Self { log, session: Some(session) }
-    }
-
-    fn finish(&mut self, report: impl FnOnce(u64) -> Result<u64, (LogEnd, String)>) {
-        if let Some(session) = self.session.take() {
-            let bytes = session.entry.meter.read().output;
-            session.report(&LogReport(report(bytes)));
-        }
-    }
-}
-
-impl Stream for Followed {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = ready!(self.log.as_mut().poll_next(cx));
-        match &item {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => self.finish(|_| Err((LogEnd::Source, error.to_string()))),
-            None => self.finish(Ok),
-        }
-        Poll::Ready(item)
-    }
-}
-
-/// A body that is dropped before its end: the client has left.
-impl Drop for Followed {
-    fn drop(&mut self) {
-        let text = |bytes| format!("the client left after {bytes} bytes");
-        self.finish(|bytes| Err((LogEnd::Lost("eof"), text(bytes))));
-    }
 }
 
 /// Reads the parameters of `PodLogOptions`.

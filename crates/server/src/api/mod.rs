@@ -10,6 +10,7 @@ pub(crate) mod answer;
 mod browser;
 mod discovery;
 pub(crate) mod exec;
+mod followed;
 pub(crate) mod gate;
 mod health;
 pub(crate) mod log;

@@ -12,13 +12,13 @@ use super::{
 use crate::{
     audit::{Asked, Ended, Started},
     auth,
-    net::Pace,
+    net::{Cut, Pace},
     pod::PodSnapshot,
     target::{Cause, Given},
 };
 use axum::extract::Request;
 use jiff::Timestamp;
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, Span};
@@ -42,6 +42,8 @@ pub(super) struct Session {
     begun: bool,
     /// The same for the record.
     recorded: bool,
+    /// That of the connection, for as long as HTTP has it.
+    connection: Option<Cut>,
     /// Waited for at shutdown.
     _entered: TaskTrackerToken,
 }
@@ -92,7 +94,8 @@ impl Session {
             peer = entry.peer,
             protocol = %entry.protocol,
         );
-        Ok(Self { entry, sessions, span, begun: false, recorded: false, _entered: entered })
+        let connection = request.extensions().get::<Cut>().cloned();
+        Ok(Self { entry, sessions, span, begun: false, recorded: false, connection, _entered: entered })
     }
 
     /// Records that the session starts, where there is a record. Before anything runs.
@@ -119,7 +122,13 @@ impl Session {
                 biased;
                 () = cut.cancelled() => None,
                 report = session => Some(report.outcome(self.entry.kind)),
-                () = overdue(&self.entry, &self.sessions) => None,
+                () = overdue(&self.entry, &self.sessions) => {
+                    // A client that does not read holds what HTTP writes to it, too.
+                    if let Some(connection) = &self.connection {
+                        connection.cut();
+                    }
+                    None
+                }
             };
             self.finish(ended);
         };
@@ -127,15 +136,9 @@ impl Session {
     }
 
     /// The line of the beginning.
-    pub(super) fn start(&mut self) {
+    fn start(&mut self) {
         self.begun = true;
         self.span.in_scope(|| tracing::info!("session started"));
-    }
-
-    /// The end of a session that was run elsewhere.
-    pub(super) fn report(self, report: &impl Report) {
-        let outcome = report.outcome(self.entry.kind);
-        self.finish(Some(outcome));
     }
 
     /// The record's line of the end, once.
@@ -172,19 +175,37 @@ impl Session {
 const NO_RECORD: &str = "the server cannot write its audit log and starts no session without it";
 
 /// Asks a session to end when it has lasted too long. Resolves when one that was asked to end, by whomever, has had more than
-/// enough time for it. A server that ends has its own clock for all of them.
+/// enough time for it. A server that ends has its own clock for all of them but logs, which end as soon as it takes no more
+/// sessions: otherwise one whose client does not read would keep it from its end.
 async fn overdue(entry: &Entry, sessions: &Sessions) {
-    if let Some(limit) = sessions.duration() {
-        tokio::select! {
-            () = sleep(limit) => {
-                entry.order.give(Given { grace: sessions.end_grace(), cause: Cause::Duration(limit) });
+    let is_log = entry.kind == SessionKind::Log;
+    let duration = async {
+        match sessions.duration() {
+            Some(limit) => {
+                sleep(limit).await;
+                Given { grace: sessions.end_grace(), cause: Cause::Duration(limit) }
             }
-            _ = entry.order.wait() => {}
+            None => std::future::pending().await,
         }
+    };
+    let closing = async {
+        if !is_log {
+            std::future::pending::<()>().await;
+        }
+        sessions.closing().cancelled().await;
+    };
+    tokio::select! {
+        given = duration => {
+            entry.order.give(given);
+        }
+        () = closing => {
+            entry.order.give(Given { grace: Duration::ZERO, cause: Cause::Shutdown });
+        }
+        _ = entry.order.wait() => {}
     }
     let Given { grace, cause } = entry.order.wait().await;
     match cause {
-        Cause::Shutdown => std::future::pending().await,
+        Cause::Shutdown if !is_log => std::future::pending().await,
         // The last output, then the status.
         _ => sleep(grace.saturating_add(sessions.farewell().saturating_mul(2))).await,
     }

@@ -2,7 +2,10 @@
 //! protocol speaks.
 
 use super::accept::Shared;
-use crate::{api::SpeaksFirst, net::Socket};
+use crate::{
+    api::SpeaksFirst,
+    net::{Cut, Socket},
+};
 use ::http::Extensions;
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -22,7 +25,9 @@ pub(super) struct Client {
 }
 
 pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
-    let Client { name: peer, known, next_write } = client;
+    let Client { name: peer, mut known, next_write } = client;
+    let cut = Cut::of(&shared.cut);
+    known.insert(cut.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().extend(known.clone());
@@ -44,13 +49,13 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let result = tokio::select! {
         biased;
-        () = shared.cut.cancelled() => return,
+        () = cut.cancelled() => return,
         done = &mut connection => done,
         () = shared.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
-                () = shared.cut.cancelled() => return,
+                () = cut.cancelled() => return,
                 done = connection => done,
             }
         }
