@@ -8,8 +8,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::notice::print_line;
 use crate::signals::Interrupts;
-use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wsstream_server::Server;
 use wsstream_server::admin::{Admin, Drain};
 use wsstream_server::api::Sessions;
@@ -59,6 +59,8 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
     tokio::pin!(serving);
     // Resolves when a drained server has nothing left to wait for.
     let mut draining: Option<std::pin::Pin<Box<dyn Future<Output = bool> + Send>>> = None;
+    // The earliest that anybody has ordered.
+    let mut deadline: Option<Instant> = None;
     loop {
         tokio::select! {
             drained = &mut serving => {
@@ -68,11 +70,17 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
                 return Ok(Exit::Success);
             }
             () = manager.tick() => manager.beat(sessions.running()),
-            order = ordered(&mut admin), if draining.is_none() && stop.is_some() => {
-                sessions.close();
-                manager.phase("draining");
-                print_line(&format!("wsstream: draining; {} sessions may end by themselves", sessions.running()));
-                draining = Some(Box::pin(idle(sessions.clone(), order.limit)));
+            order = ordered(&mut admin), if stop.is_some() => {
+                if draining.is_none() {
+                    sessions.close();
+                    manager.phase("draining");
+                    let running = sessions.running();
+                    print_line(&format!("wsstream: draining; {running} sessions may end by themselves"));
+                }
+                // One that comes later may be in more of a hurry, never in less.
+                let until = order.limit.and_then(|limit| Instant::now().checked_add(limit));
+                deadline = deadline.into_iter().chain(until).min();
+                draining = Some(Box::pin(idle(sessions.clone(), deadline)));
             }
             idle = finished(&mut draining), if stop.is_some() => {
                 // Taken: the branch above is for the first order.
@@ -115,10 +123,10 @@ async fn finished<F: Future<Output = bool> + Unpin>(draining: &mut Option<F>) ->
     }
 }
 
-/// Whether all sessions have ended within the limit.
-async fn idle(sessions: Sessions, limit: Option<Duration>) -> bool {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, sessions.idle()).await.is_ok(),
+/// Whether all sessions have ended by then.
+async fn idle(sessions: Sessions, deadline: Option<Instant>) -> bool {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, sessions.idle()).await.is_ok(),
         None => {
             sessions.idle().await;
             true

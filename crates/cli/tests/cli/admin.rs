@@ -131,6 +131,31 @@ async fn draining_has_an_end_if_one_is_asked_for() {
     assert_eq!(timeout(LIMIT, server.child.wait()).await.unwrap().unwrap().code(), Some(0));
 }
 
+/// It was ignored, and the first order, which has no end, stood.
+#[tokio::test]
+async fn a_second_order_to_drain_shortens_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin");
+    let mut server =
+        Server::start(&["--shutdown-grace", "0s", "--admin-socket", socket.to_str().unwrap()]).await;
+    let session = echoing(&server.kubeconfig).await;
+    let first = admin(&socket, &["drain"]).stdout(Stdio::piped()).spawn().unwrap();
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while list(&socket).await["server"]["draining"] != true {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    // A later one that asks for more takes nothing back.
+    let [mut second, mut third] = ["2s", "1h"].map(|limit| admin(&socket, &["drain", "--timeout", limit]));
+    let (second, third) = tokio::join!(run(&mut second), run(&mut third));
+    let first = timeout(LIMIT, first.wait_with_output()).await.unwrap().unwrap();
+    for output in [first, second, third] {
+        assert_eq!(stdout(&output), "the server has ended; 1 sessions were ended, and their clients told\n");
+    }
+    let ended = timeout(LIMIT, session.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    assert_eq!(timeout(LIMIT, server.child.wait()).await.unwrap().unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn who_asks_where_nobody_is_learns_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

@@ -53,7 +53,7 @@ impl Admin {
     /// The socket cannot be used.
     pub fn start(socket: AdminSocket, api: &Api, url: &str) -> io::Result<Self> {
         let listener = socket.listener()?;
-        // One order is enough: a second one of those that came at once finds the server draining.
+        // Those that come at once wait for each other.
         let (order, orders) = mpsc::channel(1);
         let end = watch::Sender::new(None);
         let shared = routes::Shared { api: api.clone(), url: url.to_owned(), order, end: end.subscribe() };
@@ -69,7 +69,7 @@ impl Admin {
         Ok(Self { orders, end, closing, tasks })
     }
 
-    /// The next order to drain. Cancel-safe; never resolves when the socket has failed.
+    /// The next order to drain: of several, whichever ends first is meant. Cancel-safe; never resolves when the socket has failed.
     pub async fn ordered(&mut self) -> Drain {
         match self.orders.recv().await {
             Some(drain) => drain,

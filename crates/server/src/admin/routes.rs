@@ -136,8 +136,11 @@ async fn drain(State(shared): State<Arc<Shared>>, request: Request) -> Result<Re
         tracing::info!(uid = caller.uid, pid = caller.pid, "an operator drains the server");
     }
     let mut ended = shared.end.clone();
-    // Full: it was ordered a moment ago. Closed: it ends already.
-    let _ = shared.order.try_send(Drain { limit });
+    // Each order counts: it may be in more of a hurry than the one before. A server that ends takes none.
+    tokio::select! {
+        _ = shared.order.send(Drain { limit }) => {}
+        _ = ended.wait_for(Option::is_some) => {}
+    }
     let drained = ended.wait_for(Option::is_some).await.ok().and_then(|drained| *drained);
     let Drained { ended, cut, .. } = drained.unwrap_or_default();
     Ok(answer_json(&json!({"ended": ended, "cut": cut})))
