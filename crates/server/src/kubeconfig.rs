@@ -3,6 +3,7 @@
 
 mod form;
 
+use crate::dry::{self, directory_of};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
     fmt::Write as _,
@@ -66,26 +67,13 @@ impl Kubeconfig<'_> {
     pub fn write(&self, path: &Path) -> Result<(), KubeconfigError> {
         let fail =
             |what: &'static str| move |error| KubeconfigError::Io { path: path.to_owned(), what, error };
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let directory = directory_of(path);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
             .map_err(fail("cannot create its directory"))?;
-        // Following symlinks: one that leads to somebody's kubeconfig is how that person reaches it.
-        match std::fs::metadata(path) {
-            // A rename would replace a device or a socket, too: `--kubeconfig /dev/null` as root.
-            Ok(old) if !old.is_file() => return Err(KubeconfigError::NotAFile { path: path.to_owned() }),
-            Ok(_) if !std::fs::read_to_string(path).is_ok_and(|old| form::is_ours(&old)) => {
-                return Err(KubeconfigError::Foreign { path: path.to_owned() });
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(fail("cannot look at what is there")(error)),
-        }
+        replaceable(path)?;
         let mut file = tempfile::Builder::new()
             .prefix(".kubeconfig-")
             .tempfile_in(directory)
@@ -99,6 +87,34 @@ impl Kubeconfig<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether what has the name may be replaced.
+fn replaceable(path: &Path) -> Result<(), KubeconfigError> {
+    // Following symlinks: one that leads to somebody's kubeconfig is how that person reaches it.
+    match std::fs::metadata(path) {
+        // A rename would replace a device or a socket, too: `--kubeconfig /dev/null` as root.
+        Ok(old) if !old.is_file() => Err(KubeconfigError::NotAFile { path: path.to_owned() }),
+        Ok(_) if !std::fs::read_to_string(path).is_ok_and(|old| form::is_ours(&old)) => {
+            Err(KubeconfigError::Foreign { path: path.to_owned() })
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            Err(KubeconfigError::Io { path: path.to_owned(), what: "cannot look at what is there", error })
+        }
+    }
+}
+
+/// Whether [`Kubeconfig::write`] would be able to write there, without doing it.
+pub(crate) fn check(path: &Path) -> Result<(), KubeconfigError> {
+    let what = "cannot write to its directory";
+    dry::writable_or_missing(directory_of(path)).map_err(|error| KubeconfigError::Io {
+        path: path.to_owned(),
+        what,
+        error,
+    })?;
+    replaceable(path)
 }
 
 /// Where the kubeconfig goes when nobody says: `$XDG_STATE_HOME/wsstream/kubeconfig`, by default

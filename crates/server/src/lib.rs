@@ -42,6 +42,7 @@ pub mod auth;
 pub mod authz;
 pub mod browser;
 pub mod config;
+mod dry;
 pub mod duration;
 pub mod kubeconfig;
 mod kubelet;

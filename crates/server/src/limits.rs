@@ -133,6 +133,53 @@ impl Limits {
 /// client's clocks run out.
 pub const MIN_BANDWIDTH: usize = 4096;
 
+/// The least that [`Limits::max_message`] may be in flags and files: kubectl copies in pieces of 32 KiB, each with a byte for
+/// its channel, and would be shut out.
+pub const MIN_MESSAGE: usize = 64 << 10;
+
+/// The least that [`Limits::header_bytes`] may be: what hyper takes in any case.
+pub const MIN_REQUEST_HEAD: usize = 8 << 10;
+
+/// The least that [`Limits::tls_handshake`] and [`Limits::header_read`] may be in flags and files: with less, a client that
+/// is not on this machine does not get in.
+pub const MIN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Reads a size for [`Limits::max_message`].
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn message(text: &str) -> Result<u64, String> {
+    at_least(text, MIN_MESSAGE).map(|bytes| bytes as u64)
+}
+
+/// Reads a size for [`Limits::header_bytes`].
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn request_head(text: &str) -> Result<usize, String> {
+    at_least(text, MIN_REQUEST_HEAD)
+}
+
+fn at_least(text: &str, least: usize) -> Result<usize, String> {
+    match crate::size::parse(text)? {
+        size if size < least => Err(format!("{text:?} is too little: write {}KiB or more", least >> 10)),
+        size => Ok(size),
+    }
+}
+
+/// Reads a time for [`Limits::tls_handshake`] and [`Limits::header_read`].
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn patience(text: &str) -> Result<Duration, String> {
+    match crate::duration::parse(text)? {
+        time if time < MIN_PATIENCE => {
+            Err(format!("{text:?} would let nobody in: write {}ms or more", MIN_PATIENCE.as_millis()))
+        }
+        time => Ok(time),
+    }
+}
+
 /// Reads a number, at least 1, or `off`, which is `None`.
 ///
 /// # Errors

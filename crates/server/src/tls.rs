@@ -12,6 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
+use rustix::process::{Gid, getegid, getgroups};
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
@@ -23,7 +24,7 @@ use rustls::{
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -310,15 +311,29 @@ pub(crate) fn host_name() -> Option<String> {
     (name.len() <= 253 && name != "localhost" && name.split('.').all(valid)).then_some(name)
 }
 
-/// Secrets on disk belong to one user; others get a warning, not a refusal: group-readable files are how some service
-/// managers hand them over.
+/// Secrets on disk belong to one user; others get a warning, not a refusal: what a site hands over is its business. A file
+/// that our group may read and not write is how root hands over what the server is not to change.
 pub(crate) fn warn_if_readable_by_others(path: &Path, what: &str) {
     if let Ok(metadata) = std::fs::metadata(path) {
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), mode = format_args!("{mode:04o}"), "others may read this {what}: chmod 600 it");
+        let mode = metadata.mode() & 0o777;
+        if is_open_to_others(mode, is_our_group(metadata.gid())) {
+            tracing::warn!(
+                path = %path.display(),
+                mode = format_args!("{mode:04o}"),
+                "others may read or write this {what}: chmod 600 it, or 640 with a group of the server"
+            );
         }
     }
+}
+
+fn is_open_to_others(mode: u32, our_group: bool) -> bool {
+    let refused = if our_group { 0o037 } else { 0o077 };
+    mode & refused != 0
+}
+
+fn is_our_group(gid: u32) -> bool {
+    let ours = |group: &Gid| group.as_raw() == gid;
+    ours(&getegid()) || getgroups().is_ok_and(|groups| groups.iter().any(ours))
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
@@ -340,6 +355,21 @@ mod tests {
             assert!(!certificate.covers(name), "{name}");
         }
         assert_eq!(certificate.config.alpn_protocols, [b"http/1.1".to_vec()]);
+    }
+
+    /// root:wsstream 0640 is the layout that the unit's comments ask for, and was warned of.
+    #[test]
+    fn a_file_that_our_group_may_read_is_no_reason_to_warn() {
+        for (mode, our_group, warned) in [
+            (0o600, false, false),
+            (0o640, true, false),
+            (0o640, false, true),
+            (0o660, true, true),
+            (0o644, true, true),
+        ] {
+            assert_eq!(is_open_to_others(mode, our_group), warned, "{mode:o} {our_group}");
+        }
+        assert!(is_our_group(getegid().as_raw()) && !is_our_group(4_000_000_000));
     }
 
     /// A pair of PEM files as an operator would have them.

@@ -17,9 +17,10 @@ Examples:
   wsstream link --user ann              a page may act as ann
   wsstream link --user ann --group ops  with what the policy allows the group as well
 
-The link is good once and for a minute; what it is traded for is good for an hour. It is a
-credential: open it, and send it to nobody. The code is in the part behind #, which browsers
-do not send: POST /auth/exchange with {\"code\": CODE} answers with the token.")]
+The link is good once and for a minute; what it is traded for is good for an hour, also when the
+user is removed from the users file. It is a credential: send it to nobody. The server has no page
+of its own to open; yours takes the part behind #, which browsers do not send, as CODE: POST
+/auth/exchange with {\"code\": CODE} answers with the token.")]
 pub(crate) struct LinkArgs {
     /// Who the browser is taken for; the policy has to allow them what they are to do
     #[arg(long, value_name = "NAME", default_value = "operator")]

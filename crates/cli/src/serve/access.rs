@@ -25,7 +25,7 @@ pub(crate) struct AccessArgs {
     pub(super) client_ca: Option<PathBuf>,
     /// Whether clients must have such a certificate: `optional` or `required` [default: optional]
     #[arg(long, value_name = "WHETHER", value_parser = client_auth)]
-    client_auth: Option<bool>,
+    pub(super) client_auth: Option<bool>,
     /// The oldest TLS version to speak: 1.2 or 1.3 [default: 1.2]
     #[arg(long, value_name = "VERSION")]
     tls_min_version: Option<MinVersion>,

@@ -17,7 +17,7 @@ pub(crate) struct AdminArgs {
     /// The unix socket for `wsstream ps`, `kill` and `drain`, for you and root alone, or `off`
     /// [default: $XDG_RUNTIME_DIR/wsstream/ADDR-PORT.admin, or below /run/wsstream if that is there; else none]
     #[arg(long, value_name = "PATH")]
-    admin_socket: Option<AdminPlace>,
+    pub(super) admin_socket: Option<AdminPlace>,
 }
 
 impl AdminArgs {

@@ -13,7 +13,7 @@ pub(crate) struct AuditArgs {
     /// Record each session, and each request for one that was refused, as JSON lines in FILE (readable by its owner
     /// alone), or `-` for standard output
     #[arg(long, value_name = "FILE")]
-    audit_log: Option<PathBuf>,
+    pub(super) audit_log: Option<PathBuf>,
     /// How much of a command is recorded: `full`, `off`, or `hashed`: the program, and a digest that tells equal
     /// commands of one start of the server [default: hashed]
     #[arg(long, value_name = "POLICY")]
@@ -31,7 +31,7 @@ pub(crate) struct AuditArgs {
     /// Serve the metrics of Prometheus as plain HTTP here, without authentication; on loopback only, such as
     /// 127.0.0.1:9443. They are at /metrics of the server itself too, for who has a token [default: off]
     #[arg(long, value_name = "ADDR:PORT", value_parser = super::parse_address)]
-    metrics_listen: Option<SocketAddr>,
+    pub(super) metrics_listen: Option<SocketAddr>,
 }
 
 fn number(typed: &str) -> Result<usize, String> {

@@ -20,14 +20,20 @@ struct Origins {
 
 impl Origins {
     fn of(args: &ServeArgs) -> Self {
-        // Those of the flags that name files; what else can be wrong with a flag is found when it is read.
+        // Those of the flags that name files, or are wrong only beside others; what else can be wrong with a flag is found when it is read.
         let typed = [
             ("users", args.access.users.is_some()),
+            ("client_auth", args.access.client_auth.is_some()),
             ("client_ca", args.access.client_ca.is_some()),
             ("policy", args.access.policy.is_some()),
             ("tls_cert", args.tls_cert.is_some()),
             ("tls_key", args.tls_key.is_some()),
             ("token_file", args.token_file.is_some()),
+            ("kubeconfig", args.kubeconfig.is_some()),
+            ("listen", !args.listen.is_empty()),
+            ("admin_socket", args.admin.admin_socket.is_some()),
+            ("audit_log", args.audit.audit_log.is_some()),
+            ("metrics_listen", args.audit.metrics_listen.is_some()),
         ];
         Self {
             file: args.config.clone(),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use std::time::Duration;
-use wsstream_server::limits::{bandwidth_or_off, count_or_off, rate_or_off};
+use wsstream_server::limits::{bandwidth_or_off, count_or_off, message, patience, rate_or_off, request_head};
 use wsstream_server::{Config, Rate, duration, size};
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
@@ -31,20 +31,20 @@ pub(crate) struct LimitArgs {
     /// End a session that has lasted this long, however busy, or `off` [default: off]
     #[arg(long, value_name = "TIME", value_parser = clock)]
     session_duration: Option<Off<Duration>>,
-    /// The longest message taken from a WebSocket client [default: 16MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    max_message: Option<usize>,
+    /// The longest message taken from a WebSocket client, at least 64KiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = message)]
+    max_message: Option<u64>,
     /// What may wait in one session for a command that does not read; then the client is slowed [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     receive_buffer: Option<usize>,
     /// The longest request head, at least 8KiB; the command of an exec is part of it [default: 128KiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = request_head)]
     max_request_head: Option<usize>,
     /// How long a request head may take, and how long a connection without a request is kept [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
     request_head_timeout: Option<Duration>,
     /// How long a TLS handshake may take [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
     tls_handshake_timeout: Option<Duration>,
 }
 
@@ -84,7 +84,7 @@ impl LimitArgs {
         set(self.session_rate_per_user.map(|typed| typed.0), &mut limits.session_rate_per_user);
         set(self.session_bandwidth.map(|typed| typed.0), &mut limits.session_bandwidth);
         set(self.session_duration.map(|typed| typed.0), &mut limits.session_duration);
-        set(self.max_message.map(|bytes| bytes as u64), &mut limits.max_message);
+        set(self.max_message, &mut limits.max_message);
         set(self.receive_buffer, &mut limits.receive_buffer);
         set(self.max_request_head, &mut limits.header_bytes);
         set(self.request_head_timeout, &mut limits.header_read);
@@ -135,6 +135,11 @@ mod tests {
             ("--session-rate 5/h", "is not a rate"),
             ("--session-bandwidth 1KiB", "write 4KiB or more"),
             ("--session-duration 0s", "write off"),
+            // These were taken, and shut everybody out or meant something else.
+            ("--tls-handshake-timeout 0s", "write 100ms or more"),
+            ("--request-head-timeout 0s", "write 100ms or more"),
+            ("--max-message 0", "write 64KiB or more"),
+            ("--max-request-head 1", "write 8KiB or more"),
         ] {
             let error = applied(typed, Limits::default()).unwrap_err();
             assert!(error.contains(part), "{error}");

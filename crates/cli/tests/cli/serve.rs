@@ -285,6 +285,47 @@ async fn nohup_is_respected() {
     assert_eq!(stdout(&output), "still here\n", "{}", stderr(&output));
 }
 
+/// `--check-config` said ok to each of these, none of which starts.
+#[tokio::test]
+async fn what_does_not_start_is_not_ok() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let foreign = "apiVersion: v1\nclusters: [{name: prod}]\n";
+    std::fs::write(file("foreign"), foreign).unwrap();
+    std::fs::write(file("ca.pem"), "").unwrap();
+    std::os::unix::fs::symlink("foreign", file("link")).unwrap();
+    std::fs::create_dir(file("open")).unwrap();
+    std::fs::set_permissions(file("open"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let (config, started) = (file("wsstream.toml"), file("started"));
+    let pod = format!(
+        "[[pod]]\nname = \"web\"\n[[pod.container]]\nkind = \"process\"\ncommand = [\"touch\", {started:?}]\n"
+    );
+    for (key, lines) in [
+        ("client_auth", "client_auth = \"required\""),
+        ("client_ca", "client_ca = \"ca.pem\"\ninsecure_http = true"),
+        ("metrics_listen", "metrics_listen = \"0.0.0.0:0\""),
+        ("kubeconfig", "kubeconfig = \"foreign\""),
+        ("audit_log", "audit_log = \"link\""),
+        ("admin_socket", "admin_socket = \"open/admin\""),
+        ("listen", "listen = \"unix:open/api\""),
+    ] {
+        let listen = if key == "listen" { "" } else { "listen = \"127.0.0.1:0\"\n" };
+        std::fs::write(&config, format!("[server]\n{lines}\n{listen}{pod}")).unwrap();
+        let serve = |flags: &[&str]| {
+            let mut command = wsstream();
+            command.args(["serve", "--config", &config]).args(flags).env("HOME", directory.path());
+            command
+        };
+        let checked = run(&mut serve(&["--check-config"])).await;
+        assert_eq!(checked.status.code(), Some(2), "{key}: {}", stdout(&checked));
+        let start = format!("wsstream: {config}:2: {key}: ");
+        assert!(stderr(&checked).starts_with(&start), "{key}: {}", stderr(&checked));
+        let ran = run(&mut serve(&[])).await;
+        assert!(ran.status.code().is_some_and(|code| code > 0), "{key} is no reason not to start");
+    }
+    assert_eq!(std::fs::read_to_string(file("foreign")).unwrap(), foreign);
+}
+
 #[tokio::test]
 async fn a_configuration_is_checked_without_starting_anything() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 //! on any more. The new socket gets its mode before it listens, and its name by a rename, under a lock on the directory: of
 //! two servers that start at once one sees the other.
 
+use crate::dry;
 use rustix::{
     fs::{
         AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat,
@@ -87,6 +88,12 @@ impl AdminSocket {
         Self::bind_as(path, Mode::RUSR | Mode::WUSR, BACKLOG)
     }
 
+    /// Whether it could be made there, without making it. A server that listens there now is none of its business: it may
+    /// be the one that is to be restarted.
+    pub(crate) fn check(path: &Path) -> Result<(), AdminSocketError> {
+        check(path).map_err(|fault| AdminSocketError { path: path.to_owned(), fault })
+    }
+
     /// The same for another use, with its own mode and backlog.
     pub(crate) fn bind_as(path: &Path, mode: Mode, backlog: i32) -> Result<Self, AdminSocketError> {
         bind(path, mode, backlog).map_err(|fault| AdminSocketError { path: path.to_owned(), fault })
@@ -121,12 +128,29 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
     move |error| Fault::Io { what, error: error.into() }
 }
 
-fn bind(path: &Path, mode: Mode, backlog: i32) -> Result<AdminSocket, Fault> {
+/// The directory and the name in it.
+fn parts(path: &Path) -> Result<(&Path, PathBuf), Fault> {
     if path.as_os_str().as_bytes().len() > LONGEST {
         return Err(Fault::Long);
     }
     let name = path.file_name().map(PathBuf::from).ok_or(Fault::NoName)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((dry::directory_of(path), name))
+}
+
+fn check(path: &Path) -> Result<(), Fault> {
+    let (parent, name) = parts(path)?;
+    dry::writable_or_missing(parent).map_err(failed("cannot write to its directory"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match openat(CWD, parent, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(failed("cannot open its directory"))?,
+    };
+    check_directory(&directory)?;
+    is_there(&directory, &name).map(|_| ())
+}
+
+fn bind(path: &Path, mode: Mode, backlog: i32) -> Result<AdminSocket, Fault> {
+    let (parent, name) = parts(path)?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -155,10 +179,11 @@ fn check_directory(directory: &OwnedFd) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_old(directory: &OwnedFd, name: &Path) -> Result<(), Fault> {
+/// Whether the name is taken, by nothing but a socket of ours.
+fn is_there(directory: &OwnedFd, name: &Path) -> Result<bool, Fault> {
     let found = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(false),
         Err(error) => return Err(failed("cannot look at what is there")(error)),
     };
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
@@ -166,6 +191,13 @@ fn check_old(directory: &OwnedFd, name: &Path) -> Result<(), Fault> {
     }
     if found.st_uid != geteuid().as_raw() {
         return Err(Fault::Foreign(found.st_uid));
+    }
+    Ok(true)
+}
+
+fn check_old(directory: &OwnedFd, name: &Path) -> Result<(), Fault> {
+    if !is_there(directory, name)? {
+        return Ok(());
     }
     match UnixStream::connect(inside(directory, name)) {
         // Its server was killed.

@@ -1,6 +1,7 @@
 //! The file of the record: one that only its owner writes to, never through a link, rotated by size.
 
 use super::{AuditError, AuditOptions, AuditTo};
+use crate::dry;
 use rustix::fs::OFlags;
 use std::{
     ffi::OsString,
@@ -144,6 +145,23 @@ fn open(path: &Path) -> Result<(File, u64), Fault> {
     })?;
     // Of what was opened, whatever the path names by now.
     let found = file.metadata().map_err(Fault::Io)?;
+    verify(&found)?;
+    crate::tls::warn_if_readable_by_others(path, "audit log");
+    Ok((file, found.len()))
+}
+
+/// Whether it could be opened, without making it.
+pub(super) fn check(path: &Path) -> Result<(), Fault> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => verify(&found)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Fault::Io(error)),
+    }
+    // Also where the file is there already: it is rotated.
+    dry::writable(dry::directory_of(path)).map_err(Fault::Io)
+}
+
+fn verify(found: &fs::Metadata) -> Result<(), Fault> {
     if !found.is_file() {
         return Err(Fault::NotAFile);
     }
@@ -156,8 +174,7 @@ fn open(path: &Path) -> Result<(File, u64), Fault> {
     if found.nlink() > 1 {
         return Err(Fault::Links);
     }
-    crate::tls::warn_if_readable_by_others(path, "audit log");
-    Ok((file, found.len()))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -100,6 +100,16 @@ impl Audit {
         }))))
     }
 
+    /// Whether [`open`](Self::open) would be able to open the file, without doing it.
+    pub(crate) fn check(options: &AuditOptions) -> Result<(), AuditError> {
+        match &options.to {
+            Some(AuditTo::File(path)) => {
+                file::check(path).map_err(|fault| AuditError { path: path.clone(), fault })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Records that a session starts. True: it may.
     pub(crate) async fn started(&self, started: Started<'_>) -> bool {
         let line = text(&started.with(&self.0.instance, self.0.argv, &self.0.hasher));

@@ -1,11 +1,15 @@
 //! What can be wrong with a configuration beyond its own text: files that it names and that are not there, cannot be read, or
 //! hold something else. Nothing is started, listened on or written.
 
-use super::{Config, ConfigError};
+use super::{AdminPlace, Config, ConfigError, PodSpec, spec};
 use crate::{
+    admin::AdminSocket,
+    audit::Audit,
     auth::{Token, Users},
     authz::Policy,
-    tls::Certificate,
+    kubeconfig,
+    serve::ServeError,
+    tls::{Certificate, TlsError},
 };
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -26,18 +30,41 @@ impl Fault {
 }
 
 impl Config {
+    /// What contradicts itself, whatever is in the files, each with the key that has to be changed.
+    pub(super) fn contradictions(&self) -> Vec<(&'static str, ConfigError)> {
+        let mut found = Vec::new();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => found.push(("tls_cert", ConfigError::HalfCertificate)),
+            (None, Some(_)) => found.push(("tls_key", ConfigError::HalfCertificate)),
+            (Some(_), Some(_)) if self.insecure_http => {
+                found.push(("tls_cert", ConfigError::InsecureWithCertificate));
+            }
+            _ => {}
+        }
+        match (&self.access.tls.client_ca, self.access.tls.client_required) {
+            (Some(_), _) if self.insecure_http => {
+                found.push(("client_ca", ConfigError::InsecureWithClientAuthority));
+            }
+            // Required of nobody is required by nobody.
+            (None, true) => found.push(("client_auth", ConfigError::NoClientAuthority)),
+            _ => {}
+        }
+        let pods = self.pods.iter().filter_map(|pod| PodSpec::check(pod).err());
+        found.extend(pods.map(|error| ("pod", error.into())));
+        found.extend(spec::check_unique(&self.pods).err().map(|error| ("pod", error.into())));
+        found
+    }
+
     /// Looks at everything that the configuration names, and yields all that is wrong, in the order of the settings.
     /// Reads files, and blocks while it does.
     pub fn faults(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => {
-                let loaded = Certificate::load(cert, key);
-                faults.extend(loaded.err().map(|error| Fault::new("tls_cert", error)));
-            }
-            (None, None) => {}
-            (Some(_), None) => faults.push(Fault::new("tls_cert", ConfigError::HalfCertificate)),
-            (None, Some(_)) => faults.push(Fault::new("tls_key", ConfigError::HalfCertificate)),
+        let mut faults: Vec<_> =
+            self.contradictions().into_iter().map(|(key, error)| Fault::new(key, error)).collect();
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            faults.extend(Certificate::load(cert, key).err().map(|error| match &error {
+                TlsError::File { path, .. } if path == key => Fault::new("tls_key", error),
+                _ => Fault::new("tls_cert", error),
+            }));
         }
         if self.access.tls.client_ca.is_some() {
             let made = Certificate::generate_with(&[], &self.access.tls);
@@ -51,6 +78,26 @@ impl Config {
         }
         if let Some(path) = &self.access.policy {
             faults.extend(Policy::read_file(path).err().map(|error| Fault::new("policy", error)));
+        }
+        if let Some(open) = self.metrics_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            faults.push(Fault::new("metrics_listen", ServeError::MetricsBeyondLoopback(open)));
+        }
+        faults.extend(self.places());
+        faults
+    }
+
+    /// What cannot be written where it should be.
+    fn places(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if let Some(path) = &self.kubeconfig {
+            faults.extend(kubeconfig::check(path).err().map(|error| Fault::new("kubeconfig", error)));
+        }
+        faults.extend(Audit::check(&self.audit).err().map(|error| Fault::new("audit_log", error)));
+        if let AdminPlace::At(path) = &self.admin_socket {
+            faults.extend(AdminSocket::check(path).err().map(|error| Fault::new("admin_socket", error)));
+        }
+        for path in &self.access.listen_unix {
+            faults.extend(AdminSocket::check(path).err().map(|error| Fault::new("listen", error)));
         }
         faults
     }
@@ -107,7 +154,38 @@ mod tests {
         std::fs::write(file("key.pem"), other.signing_key.serialize_pem()).unwrap();
         std::fs::write(file("tokens"), "one\n").unwrap();
         assert_eq!(keys(&config), ["tls_cert"], "a key of another certificate");
+        std::fs::write(file("key.pem"), "").unwrap();
+        assert_eq!(keys(&config), ["tls_key"], "the fault is in the key file");
         config.tls_key = None;
         assert_eq!(keys(&config), ["tls_cert"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_a_fault_and_is_left_as_it_is() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let mut config = Config { kubeconfig: Some(file("new/kubeconfig")), ..Config::default() };
+        config.audit.to = Some(crate::audit::AuditTo::File(file("audit")));
+        config.admin_socket = AdminPlace::At(file("new/admin"));
+        config.access.listen_unix = vec![file("api")];
+        assert_eq!(config.faults(), []);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "nothing is made");
+
+        std::fs::write(file("foreign"), "apiVersion: v1\nclusters: [{name: prod}]\n").unwrap();
+        symlink(file("foreign"), file("audit")).unwrap();
+        std::fs::create_dir(file("open")).unwrap();
+        std::fs::set_permissions(file("open"), PermissionsExt::from_mode(0o777)).unwrap();
+        config.kubeconfig = Some(file("foreign"));
+        config.admin_socket = AdminPlace::At(file("open/admin"));
+        config.access.listen_unix = vec![file("foreign"), file("x/".repeat(60).as_str()).join("api")];
+        config.metrics_listen = Some(([0, 0, 0, 0], 9443).into());
+        let keys: Vec<_> = config.faults().iter().map(|fault| fault.key).collect();
+        assert_eq!(
+            keys,
+            ["metrics_listen", "kubeconfig", "audit_log", "admin_socket", "listen", "listen"],
+            "{:?}",
+            config.faults()
+        );
     }
 }

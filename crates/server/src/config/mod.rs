@@ -103,14 +103,11 @@ impl Config {
         if self.pods.is_empty() {
             self.pods.push(self.host_pod());
         }
+        // All of it is checked before the first command is started.
+        if let Some((_, error)) = self.contradictions().into_iter().next() {
+            return Err(error);
+        }
         let specs = std::mem::take(&mut self.pods);
-        if self.insecure_http && self.access.tls.client_ca.is_some() {
-            return Err(ConfigError::InsecureWithCertificate);
-        }
-        // Required of nobody is required by nobody.
-        if self.access.tls.client_required && self.access.tls.client_ca.is_none() {
-            return Err(ConfigError::NoClientAuthority);
-        }
         let tls = match (self.tls_cert, self.tls_key, self.insecure_http) {
             (None, None, false) => TlsSource::Generated,
             (None, None, true) => TlsSource::Insecure,
@@ -118,9 +115,6 @@ impl Config {
             (Some(_), Some(_), true) => return Err(ConfigError::InsecureWithCertificate),
             (Some(_), None, _) | (None, Some(_), _) => return Err(ConfigError::HalfCertificate),
         };
-        // All are checked before the first command is started.
-        specs.iter().try_for_each(PodSpec::check)?;
-        spec::check_unique(&specs)?;
         let pods = Pods::new();
         for spec in &specs {
             pods.add(spec.build(&self.session).forward_errors(self.forward_errors))?;
@@ -182,4 +176,9 @@ pub enum ConfigError {
     /// Contradiction.
     #[error("insecure_http and a TLS certificate exclude each other")]
     InsecureWithCertificate,
+    /// Contradiction.
+    #[error(
+        "client_ca: there are no client certificates in plain HTTP; leave out client_ca, or insecure_http"
+    )]
+    InsecureWithClientAuthority,
 }

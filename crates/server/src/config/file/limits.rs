@@ -4,7 +4,7 @@ use super::{server::RawServer, source::Source};
 use crate::{
     config::{Config, ConfigError},
     duration,
-    limits::{bandwidth_or_off, count_or_off, rate_or_off},
+    limits::{bandwidth_or_off, count_or_off, message, patience, rate_or_off, request_head},
     size,
 };
 use serde::Deserialize;
@@ -28,10 +28,6 @@ impl Count {
     }
 }
 
-fn message(text: &str) -> Result<u64, String> {
-    size::parse(text).map(|bytes| bytes as u64)
-}
-
 pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
     let limits = &mut config.limits;
     source.set("shared_buffer", raw.shared_buffer.take(), size::parse, &mut limits.shared_buffer)?;
@@ -52,10 +48,14 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     source.set("session_duration", raw.session_duration.take(), clock, &mut limits.session_duration)?;
     source.set("max_message", raw.max_message.take(), message, &mut limits.max_message)?;
     source.set("receive_buffer", raw.receive_buffer.take(), size::parse, &mut limits.receive_buffer)?;
-    source.set("max_request_head", raw.max_request_head.take(), size::parse, &mut limits.header_bytes)?;
-    let time = duration::parse;
-    source.set("request_head_timeout", raw.request_head_timeout.take(), time, &mut limits.header_read)?;
-    source.set("tls_handshake_timeout", raw.tls_handshake_timeout.take(), time, &mut limits.tls_handshake)?;
+    source.set("max_request_head", raw.max_request_head.take(), request_head, &mut limits.header_bytes)?;
+    source.set("request_head_timeout", raw.request_head_timeout.take(), patience, &mut limits.header_read)?;
+    source.set(
+        "tls_handshake_timeout",
+        raw.tls_handshake_timeout.take(),
+        patience,
+        &mut limits.tls_handshake,
+    )?;
     limits.sessions = raw.max_sessions.map(NonZeroUsize::get).or(limits.sessions);
     limits.connections = raw.max_connections.map_or(limits.connections, NonZeroUsize::get);
     Ok(())
