@@ -13,7 +13,7 @@ use crate::{
     auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
     authz::{Policy, PolicyError},
     browser::Browsers,
-    config::AccessOptions,
+    config::{AccessOptions, one_namespace},
     kubeconfig::{Kubeconfig, KubeconfigError},
     tls::{self, Certificate, Live, TlsError},
 };
@@ -46,6 +46,9 @@ pub struct ServerOptions {
     pub tokens: TokenSource,
     /// Where to write the kubeconfig; `None` (the default) writes none.
     pub kubeconfig: Option<PathBuf>,
+    /// The namespace that kubectl starts in. `None`, the default: that of the pods there are when the server binds, if it is
+    /// one, else `default`.
+    pub namespace: Option<String>,
     /// What is served.
     pub pods: Pods,
     /// Bounds.
@@ -67,6 +70,7 @@ impl ServerOptions {
             tls: TlsSource::Generated,
             tokens: TokenSource::Generated,
             kubeconfig: None,
+            namespace: None,
             pods,
             limits: Limits::default(),
             access: AccessOptions::default(),
@@ -191,8 +195,18 @@ impl Server {
         options: ServerOptions,
         opened: Vec<std::net::TcpListener>,
     ) -> Result<Bound, ServeError> {
-        let ServerOptions { listen, tls, tokens, kubeconfig, pods, limits, access, audit, metrics_listen } =
-            options;
+        let ServerOptions {
+            listen,
+            tls,
+            tokens,
+            kubeconfig,
+            namespace,
+            pods,
+            limits,
+            access,
+            audit,
+            metrics_listen,
+        } = options;
         if let Some(open) = metrics_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
             return Err(ServeError::MetricsBeyondLoopback(open));
         }
@@ -276,7 +290,7 @@ impl Server {
                 tls_server_name: name.as_deref(),
                 certificate_authority_pem: certificate.as_ref().map(|c| c.trust_pem.as_str()),
                 token: token.as_ref().map(Token::expose),
-                namespace: &namespace_to_show(&pods),
+                namespace: &namespace.unwrap_or_else(|| namespace_to_show(&pods)),
             };
             contents.write(path)?;
         }
@@ -363,11 +377,8 @@ fn other_name(certificate: &Certificate, host: SocketAddr) -> Option<String> {
 
 /// kubectl starts in this namespace: `default`, unless all pods are in one other.
 fn namespace_to_show(pods: &Pods) -> String {
-    let mut names = pods.names().into_iter().map(|(namespace, _)| namespace);
-    match names.next() {
-        Some(first) if names.all(|other| other == first) => first,
-        _ => "default".to_owned(),
-    }
+    let namespaces = pods.names().into_iter().map(|(namespace, _)| namespace);
+    one_namespace(namespaces).unwrap_or_else(|| "default".to_owned())
 }
 
 /// A server that listens and does not answer yet.

@@ -22,7 +22,7 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
     let keeper = config.session.command.keeper.clone();
     let admin_place = config.admin_socket.clone();
     let only_inherited = config.listen.is_empty();
-    let mut options = config.into_options().map_err(Failure::local)?;
+    let (mut options, pods) = config.into_parts().map_err(Failure::local)?;
     if only_inherited {
         options.listen.clear();
     }
@@ -37,6 +37,8 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
     // Held until the end, and dropped on every way there.
     let kubeconfig = place.as_ref().map(|place| place.path.clone());
     let _written = place.map(Place::written);
+    // Last of what can fail: no command runs for a server that then cannot listen, or read who may use it.
+    pods.start(bound.pods()).map_err(Failure::local)?;
     let mut admin = match admin::open(&admin_place, inherited.admin, first)? {
         Some(socket) => Some(
             Admin::start(socket, bound.api(), bound.url())

@@ -285,6 +285,25 @@ async fn nohup_is_respected() {
     assert_eq!(stdout(&output), "still here\n", "{}", stderr(&output));
 }
 
+/// Supervised commands ran before it was known that nobody could reach them.
+#[tokio::test]
+async fn no_command_starts_for_a_server_that_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let started = directory.path().join("started");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let pod = format!("web=touch {}", started.display());
+    for flags in
+        [["--listen", &address, "--tls-min-version", "1.2"], ["--listen", ":0", "--users", "/nonexistent"]]
+    {
+        let mut command = wsstream();
+        command.args(["serve", "--run", &pod]).args(flags).env("HOME", directory.path());
+        let output = run(&mut command).await;
+        assert!(output.status.code().is_some_and(|code| code > 0), "{flags:?}");
+        assert!(!started.exists(), "{flags:?}");
+    }
+}
+
 /// `--check-config` said ok to each of these, none of which starts.
 #[tokio::test]
 async fn what_does_not_start_is_not_ok() {

@@ -99,7 +99,15 @@ impl Config {
 
     /// Checks the whole, starts the supervised commands and yields what [`Server::bind`](crate::Server::bind) takes.
     /// Call it inside a tokio runtime.
-    pub fn into_options(mut self) -> Result<ServerOptions, ConfigError> {
+    pub fn into_options(self) -> Result<ServerOptions, ConfigError> {
+        let (options, unstarted) = self.into_parts()?;
+        unstarted.start(&options.pods)?;
+        Ok(options)
+    }
+
+    /// The same in two: options without a pod, and the pods, for who starts nothing before it is known that the server
+    /// can listen.
+    pub fn into_parts(mut self) -> Result<(ServerOptions, Unstarted), ConfigError> {
         if self.pods.is_empty() {
             self.pods.push(self.host_pod());
         }
@@ -115,11 +123,10 @@ impl Config {
             (Some(_), Some(_), true) => return Err(ConfigError::InsecureWithCertificate),
             (Some(_), None, _) | (None, Some(_), _) => return Err(ConfigError::HalfCertificate),
         };
-        let pods = Pods::new();
-        for spec in &specs {
-            pods.add(spec.build(&self.session).forward_errors(self.forward_errors))?;
-        }
-        let mut options = ServerOptions::new(pods);
+        let mut options = ServerOptions::new(Pods::new());
+        options.namespace =
+            one_namespace(specs.iter().map(|spec| spec.namespace.as_str())).map(str::to_owned);
+        let unstarted = Unstarted { specs, session: self.session, forward_errors: self.forward_errors };
         let only_unix = self.listen.is_empty() && !self.access.listen_unix.is_empty();
         if !self.listen.is_empty() || only_unix {
             options.listen = self.listen;
@@ -134,7 +141,35 @@ impl Config {
         options.metrics_listen = self.metrics_listen;
         options.kubeconfig = self.kubeconfig;
         options.limits = self.limits;
-        Ok(options)
+        Ok((options, unstarted))
+    }
+}
+
+/// The one namespace that all are in.
+pub(crate) fn one_namespace<T: PartialEq>(mut namespaces: impl Iterator<Item = T>) -> Option<T> {
+    let first = namespaces.next()?;
+    namespaces.all(|other| other == first).then_some(first)
+}
+
+/// The pods of a configuration that was checked; none of their commands runs yet.
+#[derive(Debug)]
+#[must_use = "nothing is served before they are started"]
+pub struct Unstarted {
+    specs: Vec<PodSpec>,
+    session: SessionOptions,
+    forward_errors: Errors,
+}
+
+impl Unstarted {
+    /// Starts the supervised commands, and serves the pods. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// A pod is refused, because another has its name, for example. Those before it are there.
+    pub fn start(self, pods: &Pods) -> Result<(), PodError> {
+        for spec in &self.specs {
+            pods.add(spec.build(&self.session).forward_errors(self.forward_errors))?;
+        }
+        Ok(())
     }
 }
 
