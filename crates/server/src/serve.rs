@@ -294,6 +294,11 @@ impl Server {
             };
             contents.write(path)?;
         }
+        let files = [
+            users.as_ref().map(Users::stale),
+            policy.as_ref().map(Policy::stale),
+            live.as_ref().map(Live::stale),
+        ];
         let mut chain = Chain::new().then(BearerTokens::new(tokens));
         if let Some(users) = users {
             chain = chain.then(users);
@@ -305,6 +310,7 @@ impl Server {
             access = access.authorizer(policy);
         }
         let api = Api::with_limits(pods, access, &limits);
+        api.sessions().metrics().set_files(files.into_iter().flatten().collect());
         let api = match audit {
             Some(audit) => api.audit(audit),
             None => api,

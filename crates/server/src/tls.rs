@@ -114,7 +114,10 @@ impl Certificate {
             TlsError::Config(error) => TlsError::Pair { cert: cert.to_owned(), key: key.to_owned(), error },
             other => other,
         };
-        Self::new(Material::load(cert, key)?, settings).map_err(pair)
+        let loaded = Self::new(Material::load(cert, key)?, settings).map_err(pair)?;
+        // Of what is used: a pair that does not fit is tried again and again.
+        warn_if_readable_by_others(key, "private key");
+        Ok(loaded)
     }
 
     /// A certificate made at start, asking of clients what the settings say.
@@ -187,7 +190,6 @@ impl Material {
         let fail = |path: &Path, fault| TlsError::File { path: path.to_owned(), fault };
         let cert_pem = std::fs::read(cert).map_err(|e| fail(cert, FileFault::Read(e)))?;
         let key_pem = std::fs::read(key).map_err(|e| fail(key, FileFault::Read(e)))?;
-        warn_if_readable_by_others(key, "private key");
         let chain = CertificateDer::pem_slice_iter(&cert_pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| fail(cert, FileFault::Pem(e)))?;

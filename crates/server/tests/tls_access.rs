@@ -207,7 +207,7 @@ async fn files_that_change_hold_for_the_next_connection_and_cut_none() {
     // Half of a pair changes nothing.
     let (_, key) = next.sign("host", &[], &["localhost"], 2090);
     std::fs::write(file("key.pem"), key.serialize_pem()).unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     connect(&server, &hosts.pem, Some(&ann), BOTH).await.unwrap();
 
     present(&next);

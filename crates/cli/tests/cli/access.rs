@@ -49,7 +49,7 @@ async fn users_come_and_go_while_the_server_runs() {
         assert!(tokio::time::Instant::now() < deadline, "the new user is never let in");
     }
     std::fs::write(&file, "[[user]]\nname = 3\n").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     assert_eq!(
         server.exec(&["host", "--", "true"]).await.status.code(),
         Some(0),

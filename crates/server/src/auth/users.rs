@@ -2,7 +2,7 @@
 //! have 256 random bits, so a plain SHA-256 is enough: there is nothing to guess that a slow hash would protect.
 
 use super::{Authenticator, Denied, Identity, bearer::Digest, presented};
-use crate::reload::{Reloading, line_of, read_text};
+use crate::reload::{Reloading, Stale, line_of, read_text};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
 use jiff::Timestamp;
@@ -46,6 +46,10 @@ impl Users {
         crate::tls::warn_if_readable_by_others(path, "users file");
         let file = path.to_owned();
         Ok(Self { known: Reloading::start("users file", vec![file.clone()], move || Known::read(&file))? })
+    }
+
+    pub(crate) fn stale(&self) -> Stale {
+        self.known.stale()
     }
 
     fn check(&self, head: &Parts, now: Timestamp) -> Result<Identity, Denied> {

@@ -2,7 +2,7 @@
 //! is no order to get wrong.
 
 use super::{Attributes, Authorizer, Forbidden};
-use crate::reload::{Reloading, line_of, read_text};
+use crate::reload::{Reloading, Stale, line_of, read_text};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use std::{
@@ -55,6 +55,10 @@ impl Policy {
     pub fn read_file(path: &Path) -> Result<Self, PolicyError> {
         let file = path.to_owned();
         Ok(Self { rules: Reloading::start("policy", vec![file.clone()], move || Rules::read(&file))? })
+    }
+
+    pub(crate) fn stale(&self) -> Stale {
+        self.rules.stale()
     }
 }
 

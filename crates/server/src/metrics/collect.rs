@@ -13,15 +13,17 @@ use std::fmt;
 #[derive(Debug)]
 pub(super) struct Collect {
     connections: u64,
+    files: Vec<(&'static str, bool)>,
     totals: Totals,
     shared_buffer: u64,
     audit_lost: u64,
 }
 
 impl Collect {
-    pub(super) fn new(connections: u64, api: &Api) -> Self {
+    pub(super) fn new(connections: u64, files: Vec<(&'static str, bool)>, api: &Api) -> Self {
         Self {
             connections,
+            files,
             totals: api.sessions().registry().totals(),
             shared_buffer: api.shared_buffer().available() as u64,
             audit_lost: api.sessions().audit().map_or(0, crate::audit::Audit::lost),
@@ -35,6 +37,13 @@ impl Collector for Collect {
         let help = "Connections that are open, those that carry a session included";
         let metric = encoder.encode_descriptor("connections_open", help, None, gauge)?;
         ConstGauge::new(self.connections).encode(metric)?;
+
+        let help =
+            "Whether a changed file cannot be used, so that what was read before is in force, by what it is";
+        let mut metric = encoder.encode_descriptor("file_stale", help, None, gauge)?;
+        for (file, stale) in &self.files {
+            ConstGauge::new(u64::from(*stale)).encode(metric.encode_family(&[("file", *file)])?)?;
+        }
 
         let help = "What is left of the buffer that all sessions share";
         let metric = encoder.encode_descriptor("shared_buffer_free", help, Some(&Unit::Bytes), gauge)?;

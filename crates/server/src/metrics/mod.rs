@@ -8,6 +8,7 @@ mod collect;
 use crate::{
     api::{Api, Entry, How, Limit, Outcome, SessionKind},
     metrics::collect::Collect,
+    reload::Stale,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -43,6 +44,8 @@ pub(crate) struct Metrics {
     handshakes: Family<Reason, Counter>,
     /// Of those that are open: who has places, and how many there are.
     places: OnceLock<(Arc<Semaphore>, usize)>,
+    /// Those that are read again when they change.
+    files: OnceLock<Vec<Stale>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +94,7 @@ impl Default for Metrics {
             connections: Counter::default(),
             handshakes: Family::default(),
             places: OnceLock::new(),
+            files: OnceLock::new(),
         };
         // What has not happened yet is 0 and not absent: an alert on a change needs a value before it.
         for kind in KINDS.map(SessionKind::as_str) {
@@ -171,6 +175,16 @@ impl Metrics {
         let _ = self.places.set((places, count));
     }
 
+    /// Whose contents may not be what is in force.
+    pub(crate) fn set_files(&self, files: Vec<Stale>) {
+        let _ = self.files.set(files);
+    }
+
+    fn stale_files(&self) -> Vec<(&'static str, bool)> {
+        let files = self.files.get().into_iter().flatten();
+        files.map(|(what, stale)| (*what, stale.load(Ordering::Relaxed))).collect()
+    }
+
     fn open_connections(&self) -> u64 {
         self.places.get().map_or(0, |(places, count)| count.saturating_sub(places.available_permits()) as u64)
     }
@@ -222,7 +236,7 @@ impl Metrics {
         registry.register("connections", "Connections that were accepted", self.connections.clone());
         let help = "TLS handshakes that failed, by the reason";
         registry.register("tls_handshake_failures", help, self.handshakes.clone());
-        registry.register_collector(Box::new(Collect::new(self.open_connections(), api)));
+        registry.register_collector(Box::new(Collect::new(self.open_connections(), self.stale_files(), api)));
         registry
     }
 }

@@ -2,7 +2,7 @@
 //! with, so nobody is cut off.
 
 use super::{Certificate, Material, TlsError, TlsSettings};
-use crate::reload::Reloading;
+use crate::reload::{Reloading, Stale};
 use rustls::ServerConfig;
 use std::{net::IpAddr, path::Path, sync::Arc};
 
@@ -30,6 +30,10 @@ impl Live {
     /// What is presented to clients that connect now.
     pub(crate) fn current(&self) -> Arc<Certificate> {
         self.0.current()
+    }
+
+    pub(crate) fn stale(&self) -> Stale {
+        self.0.stale()
     }
 
     /// For the next handshake.
