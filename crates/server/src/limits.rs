@@ -37,7 +37,8 @@ pub struct Limits {
     pub receive_buffer: usize,
     /// How long a TLS handshake may take. Default 10 s: several round trips over a bad link, short for a flood.
     pub tls_handshake: Duration,
-    /// How long a request head may take, and how long an idle keep-alive connection is held. Default 10 s.
+    /// How long a request head may take, and how long an idle keep-alive connection is held. A connection on which nobody
+    /// has been let in is closed after its first answer, and after twice this in any case. Default 10 s.
     pub header_read: Duration,
     /// Bytes of one request head, at least 8192. Default 128 KiB: the argv of an exec travels in the URL, which the
     /// `http` crate caps at 64 KiB; headers (tokens, offers) get as much again.

@@ -138,6 +138,55 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     assert_eq!(third.await.status, 200);
 }
 
+/// A request every nine seconds to a path that is open, or that is refused, was enough.
+#[tokio::test]
+async fn strangers_could_hold_every_connection_for_ever() {
+    let server = host(|options| {
+        options.tls = TlsSource::Insecure;
+        options.limits.connections = 1;
+        options.limits.header_read = Duration::from_secs(1);
+    })
+    .await;
+    let host = server.address.to_string();
+    let connect = async || TcpStream::connect(server.address).await.unwrap();
+    for (path, host, code) in [
+        ("/healthz", &*host, 200),
+        ("/readyz", &host, 200),
+        ("/api", &host, 401),
+        ("/auth/exchange", &host, 405),
+        ("/api", "elsewhere.example", 403),
+    ] {
+        let mut stream = connect().await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("the server to hang up", stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+        assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    // A body that never ends.
+    let mut stream = connect().await;
+    let head = format!("POST /auth/exchange HTTP/1.1\r\nHost: {host}\r\nContent-Length: 90\r\n\r\nx");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    soon("the server to hang up", stream.read_to_end(&mut Vec::new())).await.ok();
+
+    // Who has been let in stays, for longer than a stranger may, and asks for anything on the same connection.
+    let mut stream = connect().await;
+    let credentials = format!("Authorization: Bearer {}\r\n", server.token);
+    let started = std::time::Instant::now();
+    let mut first = true;
+    while first || started.elapsed() < Duration::from_millis(2500) {
+        let (path, with) = if first { ("/api", &*credentials) } else { ("/livez", "") };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{with}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = soon("an answer", stream.read(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]).to_lowercase();
+        assert!(answer.starts_with("http/1.1 200 ") && !answer.contains("connection: close"), "{answer}");
+        first = false;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// A session has left HTTP behind and still counts.
 #[tokio::test]
 async fn an_upgraded_session_keeps_its_place() {

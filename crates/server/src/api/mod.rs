@@ -45,7 +45,14 @@ use axum::{
     routing::{any, get, post},
 };
 use gate::Gate;
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use wsstream::{
     MemoryBudget, portforward::server as forward, proto::status::Status, remotecommand::server::Options,
 };
@@ -84,6 +91,21 @@ impl fmt::Display for UnixPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unix:uid={}", self.uid)?;
         self.pid.map_or(Ok(()), |pid| write!(f, ",pid={pid}"))
+    }
+}
+
+/// In the extensions of a connection's requests: set once one of them was authenticated. Before, who is there is a stranger, who
+/// is given little time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(Arc<AtomicBool>);
+
+impl Known {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -253,6 +275,9 @@ async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> R
     match outcome {
         Ok(identity) => {
             auth::forget(&mut head);
+            if let Some(known) = head.extensions.get::<Known>() {
+                known.set();
+            }
             head.extensions.insert(identity);
             next.run(Request::from_parts(head, body)).await
         }

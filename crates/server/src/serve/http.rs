@@ -1,16 +1,18 @@
 //! HTTP/1.1 on one connection. Not HTTP/2: a WebSocket upgrade needs HTTP/1.1 or RFC 8441, which no client of this
 //! protocol speaks.
+//!
+//! Strangers get an answer and no more: a place among the connections is for those who have been let in.
 
 use super::accept::Shared;
 use crate::{
-    api::SpeaksFirst,
+    api::{Known, SpeaksFirst},
     net::{Cut, Socket},
 };
-use ::http::Extensions;
+use ::http::{Extensions, HeaderValue, header::CONNECTION};
 use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, pin::pin};
+use std::{convert::Infallible, pin::pin, time::Duration};
 use tower::ServiceExt;
 use wsstream::tcp::NextWrite;
 
@@ -25,15 +27,21 @@ pub(super) struct Client {
 }
 
 pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
-    let Client { name: peer, mut known, next_write } = client;
-    let cut = Cut::of(&shared.cut);
-    known.insert(cut.clone());
+    let Client { name: peer, known: mut extensions, next_write } = client;
+    let (known, cut) = (Known::default(), Cut::of(&shared.cut));
+    extensions.insert(known.clone());
+    extensions.insert(cut.clone());
+    let stranger = deadline(known.clone(), shared.limits.header_read.saturating_mul(2));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().extend(known.clone());
+        request.extensions_mut().extend(extensions.clone());
         let (response, next_write) = (shared.router.clone().oneshot(request), next_write.clone());
+        let known = known.clone();
         async move {
-            let response = response.await?;
+            let mut response = response.await?;
+            if !known.get() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if let (Some(next_write), Some(SpeaksFirst)) = (next_write, response.extensions().get()) {
                 next_write.hold();
             }
@@ -51,6 +59,7 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
         biased;
         () = cut.cancelled() => return,
         done = &mut connection => done,
+        () = stranger => return tracing::debug!(%peer, "closed: nobody was let in on this connection"),
         () = shared.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
@@ -62,5 +71,13 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Resolves if nobody has been let in by then. However slowly a stranger sends or reads: hyper's clock is only about heads.
+async fn deadline(known: Known, time: Duration) {
+    tokio::time::sleep(time).await;
+    if known.get() {
+        std::future::pending::<()>().await;
     }
 }
