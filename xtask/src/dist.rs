@@ -33,7 +33,9 @@ pub fn run(workspace: &Workspace, totals: &mut Totals) {
     totals.case("dist: systemd-sysusers", || sysusers(&dist));
     totals.case("dist: the sample configuration", || {
         let mut command = Command::new(&program);
-        show(command.args(["serve", "--check-config", "--config"]).arg(dist.join("wsstream.toml")))
+        command.args(["serve", "--check-config", "--config"]).arg(dist.join("wsstream.toml"));
+        // The one that it names is in a directory that the unit makes.
+        show(command.arg("--kubeconfig").arg(workspace.target.join("kubeconfig")))
     });
     totals.case("dist: the Containerfile is well formed", || container(workspace).into());
     totals.case("dist: the image builds", || image(workspace));

@@ -206,7 +206,7 @@ pub enum ConfigError {
     #[error("a TLS certificate and its key go together: give both, tls_cert and tls_key, or neither")]
     HalfCertificate,
     /// Certificates are required of clients, and nobody could sign one.
-    #[error("client_auth: there is no client_ca whose certificates could be required")]
+    #[error("there is no client_ca whose certificates client_auth could require")]
     NoClientAuthority,
     /// Contradiction.
     #[error("insecure_http and a TLS certificate exclude each other")]
