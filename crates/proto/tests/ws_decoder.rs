@@ -51,3 +51,46 @@ fn an_empty_fragment_inside_a_message_was_reported() {
         .collect();
     assert_eq!(pieces, [(true, false, &b"a"[..]), (false, true, &b"b"[..])]);
 }
+
+/// What a run is gathered from is told as it is without it: where messages begin and end, and nothing behind a fault.
+#[test]
+fn a_run_that_was_gathered_had_its_last_message_begin_again() {
+    let bytes = [0x82, 2, 1, b'a', 0x82, 3, 1, b'b', b'c', 0x82, 2, 2, b'd', 0xc2, 0];
+    for cut in 1..bytes.len() {
+        let (mut decoder, mut input, mut begun, mut got) =
+            (Decoder::new(false, 64), BytesMut::new(), 0, Vec::new());
+        let mut fault = None;
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            input.extend_from_slice(part);
+            loop {
+                match decoder.decode(&mut input) {
+                    Ok(Some(Frame::Data { first, last, mut payload, .. })) => {
+                        let ones = payload.starts_with(&[1]) && first;
+                        begun += usize::from(first);
+                        if ones && last {
+                            // The first message and those behind it that begin with 1, which is left out of them.
+                            let before = payload.len();
+                            decoder.gather(&mut payload, &mut input, Some(1));
+                            begun += usize::from(payload.len() > before);
+                        }
+                        got.extend_from_slice(&payload);
+                    }
+                    Ok(Some(other)) => panic!("{other:?}"),
+                    Ok(None) => break,
+                    Err(error) => {
+                        fault = Some(error);
+                        let mut none = BytesMut::new();
+                        let mut more = BytesMut::from(&[0x82, 2, 1, b'x'][..]);
+                        decoder.gather(&mut none, &mut more, Some(1));
+                        assert!(none.is_empty() && more.len() == 4, "nothing comes behind a fault");
+                        break;
+                    }
+                }
+            }
+        }
+        assert_eq!(begun, 3, "cut at {cut}");
+        let letters: Vec<u8> = got.into_iter().filter(u8::is_ascii_alphabetic).collect();
+        assert_eq!(letters, b"abcd", "cut at {cut}");
+        assert_eq!(fault, Some(ProtocolError::ReservedBits(4)), "cut at {cut}");
+    }
+}

@@ -191,7 +191,7 @@ impl Decoder {
         if let Some(key) = open.key {
             apply_mask(&mut payload, key, open.phase);
         }
-        let first = std::mem::take(&mut open.first);
+        let first = open.first;
         let last = self.claim(n);
         Some(Frame::Data { opcode, first, last, payload })
     }
@@ -199,6 +199,7 @@ impl Decoder {
     /// `n` bytes of the open frame were taken. True: the message has ended with them.
     fn claim(&mut self, n: usize) -> bool {
         let Some(open) = self.open.as_mut() else { return false };
+        open.first &= n == 0;
         open.phase = (open.phase + n) % 4;
         open.remaining -= n as u64;
         let ended = open.remaining == 0;
@@ -225,7 +226,7 @@ impl Decoder {
     /// It stops before anything else (a control frame, an empty message, a fault), which `decode` then finds, and takes what
     /// `input` has of the last message, which may not be all: see [`is_inside_message`](Self::is_inside_message).
     pub fn gather(&mut self, data: &mut BytesMut, input: &mut BytesMut, prefix: Option<u8>) {
-        if self.follows(input, prefix).is_none() {
+        if self.failed.is_some() || self.follows(input, prefix).is_none() {
             return;
         }
         let (mut end, mut at) = (data.len(), data.len());
