@@ -65,7 +65,7 @@ async fn server(ca: &Path, change: impl FnOnce(&mut ServerOptions)) -> Running {
     .await
 }
 
-async fn connect(
+async fn open(
     server: &Running,
     trust: &str,
     client: Option<&(String, KeyPair)>,
@@ -87,7 +87,17 @@ async fn connect(
     };
     let tcp = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await?;
+    soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
+}
+
+/// The same, and the server has taken it.
+async fn connect(
+    server: &Running,
+    trust: &str,
+    client: Option<&(String, KeyPair)>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut stream = open(server, trust, client, versions).await?;
     // In TLS 1.3 the client is done before the server has looked at its certificate.
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
     stream.write_all(request.as_bytes()).await?;
@@ -107,7 +117,7 @@ async fn ask(
     client: Option<&(String, KeyPair)>,
     token: Option<&str>,
 ) -> Answer {
-    let stream = connect(server, trust, client, BOTH).await.unwrap();
+    let stream = open(server, trust, client, BOTH).await.unwrap();
     let mut request = Request::get("/api/v1/pods").header("host", server.address.to_string());
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));

@@ -6,6 +6,7 @@
 use super::accept::Shared;
 use crate::{
     api::{Known, SpeaksFirst},
+    auth::ConnectionIdentity,
     net::{Cut, Socket},
 };
 use ::http::{Extensions, HeaderValue, header::CONNECTION};
@@ -29,6 +30,10 @@ pub(super) struct Client {
 pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
     let Client { name: peer, known: mut extensions, next_write } = client;
     let (known, cut) = (Known::default(), Cut::of(&shared.cut));
+    if extensions.get::<ConnectionIdentity>().is_some() {
+        // By a certificate, or the kernel.
+        known.set();
+    }
     extensions.insert(known.clone());
     extensions.insert(cut.clone());
     let stranger = deadline(known.clone(), shared.limits.header_read.saturating_mul(2));
