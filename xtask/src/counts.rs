@@ -128,7 +128,9 @@ fn judge(case: &Case, count: u64, recorded: Option<u64>) -> Outcome {
         ));
     }
     if ratio < STALE {
-        println!("better than recorded: record it, so that it stays so");
+        return Outcome::Failed(format!(
+            "better than recorded, {ratio:.2} x: `cargo xtask counts --record`, so that it stays so"
+        ));
     }
     Outcome::Passed
 }

@@ -69,6 +69,12 @@ const CASES: &[Case] = &[
         run: channels::message,
     },
     Case {
+        name: "connection-run",
+        rounds: 10_000,
+        what: "one of many messages of 16 B that come to a channel in one read",
+        run: channels::run,
+    },
+    Case {
         name: "connection-ping",
         rounds: 4000,
         what: "a ping comes, and its pong is taken by the wire",

@@ -90,7 +90,12 @@ impl Session {
             let verb = if ask.stdin { "stdin" } else { "stdout" };
             let verb = if ask.tty { "tty" } else { verb };
             let verb = if ask.both { "both" } else { verb };
-            stream.write_all(format!("{verb} {}\n", ask.command.join(" ")).as_bytes())?;
+            // A function of the relay itself is named like one of the others' servers.
+            let command = ask.command.join(" ");
+            let line = command
+                .strip_prefix('@')
+                .map_or_else(|| format!("{verb} {command}\n"), |own| format!("{own}\n"));
+            stream.write_all(line.as_bytes())?;
         } else {
             stream.write_all(request(peer, ask).as_bytes())?;
             frames.push(&switched(&mut stream, peer.name)?);

@@ -39,6 +39,7 @@ async fn relay(socket: TcpStream) -> Result<()> {
         "stdin" => stdin(&mut socket, &behind, command).await,
         "both" => both(socket, &behind, command).await,
         "tty" => terminal(&mut socket, command).await,
+        "zeros" => zeros(&mut socket, command).await,
         "echo" => echo(&mut socket, &behind).await,
         "forward" => forward(&mut socket, &behind, command.first().context("no port")?.parse()?).await,
         _ => bail!("{verb}: no such relay"),
@@ -109,6 +110,19 @@ async fn terminal(socket: &mut TcpStream, command: &[&str]) -> Result<()> {
         ended => ended?,
     }
     child.wait().await?;
+    Ok(())
+}
+
+/// Blocks of their own, each in one write.
+async fn zeros(socket: &mut TcpStream, words: &[&str]) -> Result<()> {
+    let number =
+        |at: usize| words.get(at).context("a number is missing")?.parse::<usize>().context("no number");
+    let (mut left, block) = (number(0)?, vec![0; number(1)?]);
+    while left > 0 {
+        let part = left.min(block.len());
+        socket.write_all(&block[..part]).await?;
+        left -= part;
+    }
     Ok(())
 }
 

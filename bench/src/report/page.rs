@@ -75,8 +75,12 @@ fn bars(results: &Results) -> String {
 fn section(name: &str, findings: &Findings) -> String {
     let mut text = String::new();
     let quick = if findings.quick { ", quick" } else { "" };
-    let _ =
-        writeln!(text, "Medians of {} interleaved runs{quick}; in brackets the quartiles.\n", findings.runs);
+    let _ = if findings.values.is_empty() {
+        // Nothing that has a spread was kept.
+        writeln!(text, "Measured once{quick}: bytes and calls that are counted, not times.\n")
+    } else {
+        writeln!(text, "Medians of {} interleaved runs{quick}; in brackets the quartiles.\n", findings.runs)
+    };
     for (at, chart) in findings.charts.iter().enumerate() {
         let _ = writeln!(text, "![{}](performance/{})\n", chart.title, file(name, at));
     }

@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
             "",
             "server CPU, µs",
             "above bare",
-            "of it in the kernel",
+            "of its CPU in the kernel",
             "per second",
             "p50, µs",
             "p99, µs",
@@ -100,5 +100,5 @@ fn bare(place: &Place, count: usize) -> Result<[f64; 5]> {
     pin(LOAD_CORE);
     let took = begun.elapsed().as_secs_f64();
     let cpu: f64 = String::from_utf8(output?.stdout)?.trim().parse().context("no figure")?;
-    Ok([cpu / count as f64, count as f64 / took, took * 1e6 / count as f64, f64::NAN, f64::NAN])
+    Ok([cpu / count as f64, count as f64 / took, f64::NAN, f64::NAN, f64::NAN])
 }

@@ -50,15 +50,13 @@ fn sessions(context: &Context, findings: &mut Findings) -> Result<()> {
         "One idle session of `cat`, memory of the server, KiB each",
         &["", "first 100", "100 to 1,000", "1,000 to 3,000", "the keeper beside each"],
     )
-    .note(
-        "anonymous memory in RAM; the command, the kernel's sockets and pipes apart. `wsstream serve` takes 1,024 \
-         connections at most, the server crate without that limit is what it is made of",
-    );
+    .note("anonymous memory in RAM; the command, the kernel's sockets and pipes apart");
+    let open = ["--insecure-http", "--max-connections", "4000"];
     let peers = [
         (Peer::library(place)?, 3000),
         (Peer::embedded(place)?, 3000),
-        (Peer::serve(place, "wsstream serve --no-keeper", &["--insecure-http", "--no-keeper"])?, 1000),
-        (Peer::serve(place, "wsstream serve", &["--insecure-http"])?, 1000),
+        (Peer::serve(place, "wsstream serve --no-keeper", &[&open[..], &["--no-keeper"]].concat())?, 3000),
+        (Peer::serve(place, "wsstream serve", &open)?, 3000),
     ];
     let peers = peers.into_iter().chain(Peer::go(place)?.map(|go| (go, 3000)));
     let (mut bars, mut costs) = (Vec::new(), Vec::new());
@@ -73,15 +71,15 @@ fn sessions(context: &Context, findings: &mut Findings) -> Result<()> {
         costs.push((peer.name, steps));
     }
     let cost = |name: &str| costs.iter().find(|(other, _)| *other == name).map(|(_, steps)| steps);
-    let embedded = cost("server crate").context("no server")?;
+    let program = cost("wsstream serve").context("no server")?;
     let last = |steps: &[Step]| steps.last().map_or(f64::NAN, |step| step.each);
-    let dearest = embedded.iter().map(|step| step.each).fold(f64::NAN, f64::max);
+    let dearest = program.iter().map(|step| step.each).fold(f64::NAN, f64::max);
     findings.verdict("memory-session", Figure::once(dearest));
-    let behind = embedded.iter().skip(1).map(|step| step.each).fold(f64::NAN, f64::max);
+    let behind = program.iter().skip(1).map(|step| step.each).fold(f64::NAN, f64::max);
     findings
-        .verdict("memory-flat", Figure::once(behind / embedded.first().map_or(f64::NAN, |step| step.each)));
+        .verdict("memory-flat", Figure::once(behind / program.first().map_or(f64::NAN, |step| step.each)));
     if let Some(go) = cost("Go") {
-        findings.verdict("memory-go", Figure::once(last(embedded) / last(go)));
+        findings.verdict("memory-go", Figure::once(last(program) / last(go)));
     }
     findings.tables.push(table);
     findings.charts.push(Chart {

@@ -85,12 +85,13 @@ pub(super) fn run(context: &Context) -> Result<Findings> {
 
 /// Messages of a handler, without a pipe that gathers them: Go pays for each one by itself.
 fn handler(context: &Context, findings: &mut Findings) -> Result<()> {
-    let mut peers = vec![Peer::library(&context.place)?];
+    let mut peers = vec![Peer::raw(&context.place)?, Peer::library(&context.place)?];
     peers.extend(Peer::go(&context.place)?);
     let mut table = Table::new(
         "Messages that a handler sends one by one, without a pipe: server CPU, ns per message",
-        &["messages", "library", "Go", "library / Go"],
-    );
+        &["messages", "raw", "library", "Go", "library / raw", "library / Go"],
+    )
+    .note("each is a write of its own, with all peers");
     for (label, size, amount) in [
         ("32 KiB", 32 << 10, context.amount(256, 128) << 20),
         ("1 KiB", 1 << 10, context.amount(64, 32) << 20),
@@ -106,12 +107,15 @@ fn handler(context: &Context, findings: &mut Findings) -> Result<()> {
         for (peer, [each]) in peers.iter().zip(&series) {
             findings.keep(format!("handler, {label}, {}", peer.name), each);
         }
-        let go = series.get(1).map(|[go]| go);
+        let ([raw], [library]) = (&series[0], &series[1]);
+        let go = series.get(2).map(|[go]| go);
         table.row([
             label.to_owned(),
-            cell(series[0][0].figure()),
+            cell(raw.figure()),
+            cell(library.figure()),
             go.map_or_else(String::new, |go| cell(go.figure())),
-            go.map_or_else(String::new, |go| number(series[0][0].over(go).value)),
+            number(library.over(raw).value),
+            go.map_or_else(String::new, |go| number(library.over(go).value)),
         ]);
     }
     findings.tables.push(table);
