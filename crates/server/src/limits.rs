@@ -21,6 +21,13 @@ pub struct Limits {
     /// The same for one target: a container, or for port-forward a pod. Default `None`: what a container bears only its
     /// owner knows.
     pub sessions_per_target: Option<usize>,
+    /// Answers that go on without being sessions, at once: watches, and logs that are not followed; one more is answered with
+    /// 429. `None`, the default: a quarter of [`connections`](Self::connections), 256. Together with the sessions they never
+    /// take the last 16th of the connections.
+    pub streams: Option<usize>,
+    /// The same for one user. Default `None`, no limit but that on all, as for
+    /// [`sessions_per_user`](Self::sessions_per_user).
+    pub streams_per_user: Option<usize>,
     /// New sessions in a time, of all users; one more is answered with 429. Default `None`: a script that runs a command
     /// for each of a thousand files is no attack, and what runs at once is bounded.
     pub session_rate: Option<Rate>,
@@ -90,6 +97,8 @@ impl Default for Limits {
             sessions: None,
             sessions_per_user: None,
             sessions_per_target: None,
+            streams: None,
+            streams_per_user: None,
             session_rate: None,
             session_rate_per_user: None,
             session_bandwidth: None,
@@ -126,7 +135,35 @@ impl Limits {
     /// Sessions at once: [`sessions`](Self::sessions), or what follows from [`connections`](Self::connections).
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.sessions.unwrap_or_else(|| (self.connections - self.connections / 16).max(1))
+        self.sessions.unwrap_or_else(|| self.lasting())
+    }
+
+    /// Watches and logs at once: [`streams`](Self::streams), or what follows from [`connections`](Self::connections).
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.unwrap_or_else(|| (self.connections / 4).max(1))
+    }
+
+    /// Sessions, watches and logs at once: one connection in 16 is left to answer on.
+    fn lasting(&self) -> usize {
+        (self.connections - self.connections / 16).max(1)
+    }
+
+    /// The same, or more where more sessions than that were asked for.
+    pub(crate) fn all_lasting(&self) -> usize {
+        self.lasting().max(self.sessions())
+    }
+
+    /// Says what cannot hold together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.sessions {
+            Some(sessions) if sessions >= self.connections => Err(format!(
+                "max_sessions ({sessions}) must be below max_connections ({}): each session takes a connection, and one has \
+                 to be left to answer on",
+                self.connections
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -218,6 +255,10 @@ pub fn bandwidth_or_off(text: &str) -> Result<Option<usize>, String> {
         },
     }
 }
+
+/// How long a watch lasts whose client does not say: from this to twice as long, at random, as upstream's default has it
+/// (`--min-request-timeout`). Then it ends in good order, and a client that is still there begins another.
+pub(crate) const WATCH: Duration = Duration::from_secs(1800);
 
 /// Changes kept for watchers that resume or lag; one that is further behind is told to list again. At a few hundred
 /// bytes per change this is well under a megabyte.

@@ -79,6 +79,27 @@ async fn over_the_limit_is_429_on_every_wire_and_nothing_runs() {
     assert_eq!(soon("the end", process.output()).await.outcome, Outcome::Exited(ExitCode(0)));
 }
 
+/// They were under no limit: a user with one token could hold every connection with watches.
+#[tokio::test]
+async fn watches_and_logs_are_under_a_limit_and_give_their_places_back() {
+    let server = limited(|limits| limits.streams = Some(1)).await;
+    let watch = server.send(server.request(Method::GET, "/api/v1/pods?watch=true")).await;
+    assert_eq!(watch.status(), 200);
+    let refused = server.get("/api/v1/pods?watch=true").await;
+    let message = refused.failure(429, "TooManyRequests");
+    assert_eq!(message, "too many watches and logs: the server's limit max-streams is 1");
+    assert_eq!(refused.headers["retry-after"], "5");
+    // All else is answered.
+    assert_eq!(server.get("/api/v1/pods").await.status, 200);
+    let process = server.start(HOST, None, sh("exit 3")).await;
+    assert_eq!(soon("the end", process.output()).await.outcome, Outcome::Exited(ExitCode(3)));
+    drop(watch);
+    soon("a free place", async {
+        while server.get("/api/v1/pods?watch=true&timeoutSeconds=1").await.status != 200 {}
+    })
+    .await;
+}
+
 /// A request that is wrong is told so, and takes no token of those that are right.
 #[tokio::test]
 async fn a_rate_counts_only_what_would_have_run() {
@@ -135,6 +156,8 @@ fn the_table_of_limits_says_what_holds() {
         sessions,
         sessions_per_user,
         sessions_per_target,
+        streams,
+        streams_per_user,
         session_rate,
         session_rate_per_user,
         session_bandwidth,
@@ -153,12 +176,14 @@ fn the_table_of_limits_says_what_holds() {
         farewell,
         ..
     } = limits.clone();
-    assert_eq!(sessions, None);
+    assert_eq!((sessions, streams), (None, None));
     let expected = [
         ("--max-connections", connections.to_string()),
         ("--max-sessions", limits.sessions().to_string()),
         ("--max-sessions-per-user", count(sessions_per_user)),
         ("--max-sessions-per-target", count(sessions_per_target)),
+        ("--max-streams", limits.streams().to_string()),
+        ("--max-streams-per-user", count(streams_per_user)),
         ("--session-rate", or_off(session_rate.map(|rate| rate.to_string()))),
         ("--session-rate-per-user", or_off(session_rate_per_user.map(|rate| rate.to_string()))),
         ("--session-bandwidth", count(session_bandwidth)),

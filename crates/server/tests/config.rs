@@ -92,6 +92,7 @@ async fn nothing_is_started_when_one_thing_is_wrong() {
         (with(&|config| config.pods.push(PodSpec::process("b", vec![]))), "needs a command"),
         (with(&|config| config.pods.push(PodSpec::host("B"))), "pod name \"B\" is not valid"),
         (with(&|config| config.tls_cert = Some(Path::new("c").into())), "go together"),
+        (with(&|config| config.limits.sessions = Some(1024)), "must be below max_connections (1024)"),
     ] {
         assert!(error.contains(cause), "{error}");
     }

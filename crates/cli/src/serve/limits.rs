@@ -18,6 +18,13 @@ pub(crate) struct LimitArgs {
     /// Sessions in one container at once, or forwarding to one pod, or `off` [default: off]
     #[arg(long, value_name = "NUMBER", value_parser = count)]
     max_sessions_per_target: Option<Off<usize>>,
+    /// Watches, and logs that are not followed, at once; one more is answered with 429
+    /// [default: a quarter of --max-connections]
+    #[arg(long, value_name = "NUMBER", value_parser = sessions)]
+    max_streams: Option<usize>,
+    /// The same of one user, or `off` [default: off]
+    #[arg(long, value_name = "NUMBER", value_parser = count)]
+    max_streams_per_user: Option<Off<usize>>,
     /// New sessions a second (20, 20/s) or a minute (30/m), and how many at once after a pause (20/s:100), or `off`
     /// [default: off]
     #[arg(long, value_name = "RATE", value_parser = rate)]
@@ -80,6 +87,8 @@ impl LimitArgs {
         limits.sessions = self.max_sessions.or(limits.sessions);
         set(self.max_sessions_per_user.map(|typed| typed.0), &mut limits.sessions_per_user);
         set(self.max_sessions_per_target.map(|typed| typed.0), &mut limits.sessions_per_target);
+        limits.streams = self.max_streams.or(limits.streams);
+        set(self.max_streams_per_user.map(|typed| typed.0), &mut limits.streams_per_user);
         set(self.session_rate.map(|typed| typed.0), &mut limits.session_rate);
         set(self.session_rate_per_user.map(|typed| typed.0), &mut limits.session_rate_per_user);
         set(self.session_bandwidth.map(|typed| typed.0), &mut limits.session_bandwidth);
@@ -119,11 +128,12 @@ mod tests {
     fn flags_win_and_what_is_not_typed_stays() {
         let mut file = Limits::default();
         (file.sessions_per_user, file.sessions_per_target) = (Some(4), Some(5));
-        let typed = "--max-sessions 3 --max-sessions-per-user off --session-rate 20/s:100 --session-bandwidth 1MiB \
+        let typed = "--max-sessions 3 --max-streams 7 --max-streams-per-user 2 --max-sessions-per-user off --session-rate 20/s:100 --session-bandwidth 1MiB \
                      --session-duration 8h --max-message 1MiB --receive-buffer 64KiB --max-request-head 64KiB \
                      --request-head-timeout 2s --tls-handshake-timeout 3s --session-rate-per-user 30/m";
         let limits = applied(typed, file.clone()).unwrap();
         (file.sessions, file.sessions_per_user) = (Some(3), None);
+        (file.streams, file.streams_per_user) = (Some(7), Some(2));
         file.session_rate = Some("20/s:100".parse().unwrap());
         file.session_rate_per_user = Some("30/m".parse().unwrap());
         (file.session_bandwidth, file.session_duration) = (Some(1 << 20), Some(Duration::from_secs(28800)));

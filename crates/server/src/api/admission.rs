@@ -1,17 +1,22 @@
-//! Who may begin a session now: the counts and rates of `Limits`, looked at before anything runs.
+//! Who may begin a session, a watch or a log now: the counts and rates of `Limits`, looked at before anything runs.
 
 use super::{answer::Refusal, registry::Entry};
 use crate::{
     Limits,
     rate::{Bucket, Rate},
 };
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{borrow::Borrow, collections::HashMap, fmt, hash::Hash, time::Duration};
 use wsstream::proto::{status::Status, text::printable};
 
 /// The limits on sessions.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     sessions: usize,
+    streams: usize,
+    streams_per_user: Option<usize>,
+    /// Both together, and what follows from how many connections.
+    lasting: usize,
+    connections: usize,
     per_user: Option<usize>,
     per_target: Option<usize>,
     rate: Option<Rate>,
@@ -22,6 +27,10 @@ impl Rules {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             sessions: limits.sessions(),
+            streams: limits.streams(),
+            streams_per_user: limits.streams_per_user,
+            lasting: limits.all_lasting(),
+            connections: limits.connections,
             per_user: limits.sessions_per_user,
             per_target: limits.sessions_per_target,
             rate: limits.session_rate,
@@ -48,11 +57,23 @@ pub(crate) enum Limit {
     PerTarget,
     Rate,
     RatePerUser,
+    Streams,
+    StreamsPerUser,
+    /// What sessions and streams may take of it together.
+    Connections,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Sessions, Self::PerUser, Self::PerTarget, Self::Rate, Self::RatePerUser];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Sessions,
+        Self::PerUser,
+        Self::PerTarget,
+        Self::Rate,
+        Self::RatePerUser,
+        Self::Streams,
+        Self::StreamsPerUser,
+        Self::Connections,
+    ];
 
     /// The name of its flag, which is the one that an operator looks for.
     pub(crate) const fn flag(self) -> &'static str {
@@ -62,6 +83,9 @@ impl Limit {
             Self::PerTarget => "max-sessions-per-target",
             Self::Rate => "session-rate",
             Self::RatePerUser => "session-rate-per-user",
+            Self::Streams => "max-streams",
+            Self::StreamsPerUser => "max-streams-per-user",
+            Self::Connections => "max-connections",
         }
     }
 }
@@ -75,6 +99,8 @@ impl fmt::Display for Over {
         let what = match limit {
             Limit::Sessions | Limit::PerUser | Limit::PerTarget => "too many sessions",
             Limit::Rate | Limit::RatePerUser => "too many new sessions",
+            Limit::Streams | Limit::StreamsPerUser => "too many watches and logs",
+            Limit::Connections => "too many sessions, watches and logs",
         };
         write!(f, "{what}{of}: the server's limit {} is {value}", limit.flag())
     }
@@ -97,6 +123,8 @@ const BUCKETS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     users: HashMap<String, usize>,
+    streams: usize,
+    streams_by_user: HashMap<String, usize>,
     targets: HashMap<(String, String, String), usize>,
     all: Option<Bucket>,
     by_user: HashMap<String, Bucket>,
@@ -109,7 +137,10 @@ impl Counts {
         if running >= rules.sessions {
             return over(Limit::Sessions, rules.sessions.to_string(), String::new(), WHEN_ONE_ENDS);
         }
-        let of_user = || format!(" of user {:?}", printable(entry.user()));
+        if running + self.streams >= rules.lasting {
+            return over(Limit::Connections, rules.connections.to_string(), String::new(), WHEN_ONE_ENDS);
+        }
+        let of_user = || of_user(entry.user());
         if let Some(most) = rules.per_user
             && self.users.get(entry.user()).is_some_and(|count| *count >= most)
         {
@@ -151,10 +182,39 @@ impl Counts {
         Ok(())
     }
 
+    /// Counts a watch or a log in, beside `running` sessions, or says which rule is against it.
+    pub(super) fn admit_stream(&mut self, rules: &Rules, running: usize, user: &str) -> Result<(), Over> {
+        let over =
+            |limit, value: usize, of| Err(Over { limit, value: value.to_string(), of, retry: WHEN_ONE_ENDS });
+        if self.streams >= rules.streams {
+            return over(Limit::Streams, rules.streams, String::new());
+        }
+        if running + self.streams >= rules.lasting {
+            return over(Limit::Connections, rules.connections, String::new());
+        }
+        if let Some(most) = rules.streams_per_user {
+            let count = self.streams_by_user.entry(user.to_owned()).or_default();
+            if *count >= most {
+                return over(Limit::StreamsPerUser, most, of_user(user));
+            }
+            *count += 1;
+        }
+        self.streams += 1;
+        Ok(())
+    }
+
+    /// One that was counted in has ended.
+    pub(super) fn leave_stream(&mut self, rules: &Rules, user: &str) {
+        self.streams = self.streams.saturating_sub(1);
+        if rules.streams_per_user.is_some() {
+            count_out(&mut self.streams_by_user, user);
+        }
+    }
+
     /// A session that was counted in has ended.
     pub(super) fn leave(&mut self, rules: &Rules, entry: &Entry) {
         if rules.per_user.is_some() {
-            count_out(&mut self.users, &entry.user().to_owned());
+            count_out(&mut self.users, entry.user());
         }
         if rules.per_target.is_some() {
             count_out(&mut self.targets, &entry.target());
@@ -162,7 +222,11 @@ impl Counts {
     }
 }
 
-fn count_out<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+fn of_user(user: &str) -> String {
+    format!(" of user {:?}", printable(user))
+}
+
+fn count_out<K: Borrow<Q> + Hash + Eq, Q: Hash + Eq + ?Sized>(counts: &mut HashMap<K, usize>, key: &Q) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {

@@ -119,6 +119,10 @@ impl<A> Place<A> {
 }
 
 impl Caller {
+    pub(crate) fn user(&self) -> &str {
+        &self.identity.user
+    }
+
     /// What the server counts; nothing of it names anybody.
     pub(crate) fn metrics(&self) -> String {
         self.api.metrics()

@@ -13,8 +13,8 @@ use super::{
     session::{Facts, Session},
     sessions::SHUTTING_DOWN,
 };
-use crate::audit::Asked;
 use crate::target::{LogOptions, LogStream};
+use crate::{audit::Asked, auth::Identity};
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use futures_util::{
@@ -74,7 +74,9 @@ pub(crate) async fn log_of(
             session.spawn(Box::pin(sending));
             body
         } else {
-            Body::from_stream(until(log, closing(api)))
+            let user = request.extensions().get::<Identity>().map_or("", |who| who.user.as_str());
+            let place = api.sessions().stream(user)?;
+            Body::from_stream(until(log, closing(api)).inspect(move |_| _ = &place))
         };
         return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", body));
     }

@@ -57,7 +57,8 @@ async fn list(
     let name = selector.only_name().unwrap_or_default();
     let api = caller.collection(verb, "pods", namespace.unwrap_or_default(), name).await?;
     if watch {
-        return watch::start(api, selector, &query, representation);
+        let place = api.sessions().stream(caller.user())?;
+        return watch::start(api, place, selector, &query, representation);
     }
     let (all, version) = api.pods().list();
     let mut selected: Vec<_> = all.into_iter().filter(|pod| selector.matches(pod)).collect();

@@ -174,6 +174,18 @@ impl Sessions {
         Ok(entered)
     }
 
+    /// A place for a watch or a log that is no session, or why there is none.
+    pub(super) fn stream(&self, user: &str) -> Result<StreamPlace, Refusal> {
+        match self.0.registry.add_stream(user) {
+            Ok(()) => Ok(StreamPlace { sessions: self.clone(), user: user.to_owned() }),
+            Err(over) => {
+                self.0.metrics.over(over.limit.flag());
+                tracing::info!(user, limit = over.limit.flag(), "watch or log refused");
+                Err(Refusal::from(&over))
+            }
+        }
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
@@ -200,5 +212,18 @@ impl Sessions {
 
     pub(super) fn number(&self) -> u64 {
         self.0.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// A watch or a log is counted for as long as this lives, which is as long as its body.
+#[derive(Debug)]
+pub(super) struct StreamPlace {
+    sessions: Sessions,
+    user: String,
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.sessions.0.registry.remove_stream(&self.user);
     }
 }

@@ -11,8 +11,10 @@ use super::{
     object,
     query::Query,
     selector::Selector,
+    sessions::StreamPlace,
     table::{self, RowObject},
 };
+use crate::limits::WATCH;
 use crate::pod::{Change, ChangeKind, PodSnapshot, Pods, TooOld};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -27,13 +29,14 @@ use wsstream::proto::status::Status;
 
 pub(crate) fn start(
     api: &Api,
+    place: StreamPlace,
     selector: Selector,
     query: &Query<'_>,
     representation: Representation,
 ) -> Result<Response, Refusal> {
     let with = RowObject::parse(query.text("includeObject"));
     let mut render = Render { representation, with, columns_sent: false };
-    let timeout = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let asked = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let streaming_list = query.flag("sendInitialEvents");
     let mut lines = VecDeque::new();
     // No version, or 0: what there is comes first, as if it had just been added.
@@ -61,7 +64,8 @@ pub(crate) fn start(
         position,
         lines,
         ended: false,
-        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        deadline: Instant::now().checked_add(asked.unwrap_or_else(unasked)),
+        _place: place,
         closing: api.sessions().closing(),
     };
     // A version from the future is one of another server, or of this one before its clock was set back.
@@ -80,6 +84,12 @@ struct Events {
     ended: bool,
     deadline: Option<Instant>,
     closing: CancellationToken,
+    _place: StreamPlace,
+}
+
+/// How long a watch lasts whose client does not say. At random, so that those that began together do not come back together.
+fn unasked() -> Duration {
+    WATCH.mul_f64(rand::random_range(1.0..2.0))
 }
 
 impl Events {

@@ -49,6 +49,8 @@ impl Config {
             (None, true) => found.push(("client_auth", ConfigError::NoClientAuthority)),
             _ => {}
         }
+        let limits = self.limits.check().map_err(ConfigError::Limits);
+        found.extend(limits.err().map(|error| ("max_sessions", error)));
         let pods = self.pods.iter().filter_map(|pod| PodSpec::check(pod).err());
         found.extend(pods.map(|error| ("pod", error.into())));
         found.extend(spec::check_unique(&self.pods).err().map(|error| ("pod", error.into())));

@@ -208,6 +208,9 @@ pub enum ConfigError {
     /// Certificates are required of clients, and nobody could sign one.
     #[error("there is no client_ca whose certificates client_auth could require")]
     NoClientAuthority,
+    /// Two limits contradict each other.
+    #[error("{0}")]
+    Limits(String),
     /// Contradiction.
     #[error("insecure_http and a TLS certificate exclude each other")]
     InsecureWithCertificate,

@@ -39,6 +39,8 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     source.set("max_sessions_per_user", typed, count, &mut limits.sessions_per_user)?;
     let typed = word(&mut raw.max_sessions_per_target);
     source.set("max_sessions_per_target", typed, count, &mut limits.sessions_per_target)?;
+    let typed = word(&mut raw.max_streams_per_user);
+    source.set("max_streams_per_user", typed, count, &mut limits.streams_per_user)?;
     source.set("session_rate", word(&mut raw.session_rate), rate, &mut limits.session_rate)?;
     let typed = word(&mut raw.session_rate_per_user);
     source.set("session_rate_per_user", typed, rate, &mut limits.session_rate_per_user)?;
@@ -57,6 +59,7 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
         &mut limits.tls_handshake,
     )?;
     limits.sessions = raw.max_sessions.map(NonZeroUsize::get).or(limits.sessions);
+    limits.streams = raw.max_streams.map(NonZeroUsize::get).or(limits.streams);
     limits.connections = raw.max_connections.map_or(limits.connections, NonZeroUsize::get);
     Ok(())
 }

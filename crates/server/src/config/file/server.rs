@@ -52,6 +52,8 @@ pub(super) struct RawServer {
     pub(super) max_sessions: Option<NonZeroUsize>,
     pub(super) max_sessions_per_user: Option<Spanned<Count>>,
     pub(super) max_sessions_per_target: Option<Spanned<Count>>,
+    pub(super) max_streams: Option<NonZeroUsize>,
+    pub(super) max_streams_per_user: Option<Spanned<Count>>,
     pub(super) session_rate: Option<Spanned<Count>>,
     pub(super) session_rate_per_user: Option<Spanned<Count>>,
     pub(super) session_bandwidth: Option<Spanned<String>>,

@@ -94,6 +94,8 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
         max_sessions = 5
         max_sessions_per_user = 3
         max_sessions_per_target = "off"
+        max_streams = 6
+        max_streams_per_user = 4
         session_rate = "20/s:40"
         session_rate_per_user = 2
         session_bandwidth = "1MiB"
@@ -121,6 +123,7 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
     (expected.limits.connections, expected.limits.shared_buffer) = (7, 1 << 20);
     let limits = &mut expected.limits;
     (limits.sessions, limits.sessions_per_user, limits.sessions_per_target) = (Some(5), Some(3), None);
+    (limits.streams, limits.streams_per_user) = (Some(6), Some(4));
     limits.session_rate = Some("20/s:40".parse().unwrap());
     limits.session_rate_per_user = Some("2/s".parse().unwrap());
     (limits.session_bandwidth, limits.session_duration) = (Some(1 << 20), Some(seconds(8 * 3600)));
