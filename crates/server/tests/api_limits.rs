@@ -194,6 +194,7 @@ fn the_table_of_limits_says_what_holds() {
         ("--shared-buffer", size(shared_buffer as u64)),
         ("--max-request-head", size(header_bytes as u64)),
         ("--request-head-timeout", time(header_read)),
+        ("twice that", format!("{}, one answer", time(header_read * 2))),
         ("--tls-handshake-timeout", time(tls_handshake)),
         ("--ping-interval", or_off(ping_interval.map(time))),
         ("--dead-peer-timeout", or_off(dead_peer.map(time))),
