@@ -466,6 +466,7 @@ impl Bound {
             tls: live,
             api: api.clone(),
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            refusals: Arc::new(Semaphore::new(unix::REFUSALS)),
             connections: TaskTracker::new(),
             closing: stopping.clone(),
             cut: cut.clone(),

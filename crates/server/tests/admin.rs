@@ -56,3 +56,43 @@ async fn another_user_is_refused_also_when_the_file_lets_them_in() {
         None => eprintln!("SKIPPED: only root can try to be somebody else"),
     }
 }
+
+/// Its commands hold connections and ask nothing: the operator found no place.
+#[tokio::test]
+async fn refused_peers_could_lock_the_operator_out() {
+    let pods = Pods::new();
+    pods.add(host_pod("host")).unwrap();
+    let server = Running::new(pods).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin");
+    let _admin = Admin::start(AdminSocket::bind(&path).unwrap(), &server.api, &server.url).unwrap();
+    for place in [directory.path(), &path] {
+        std::fs::set_permissions(place, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let (ready, done) = (std::sync::Arc::new(std::sync::Barrier::new(2)), path.clone());
+    let hold = std::thread::spawn({
+        let (ready, path) = (ready.clone(), path.clone());
+        move || {
+            let nobody = rustix::process::Uid::from_raw(65534);
+            let held = match set_thread_res_uid(nobody, nobody, nobody) {
+                Ok(()) => (0..100).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect(),
+                Err(_) => Vec::new(),
+            };
+            ready.wait();
+            held
+        }
+    });
+    // Not on this thread: it has to accept meanwhile.
+    tokio::task::spawn_blocking(move || ready.wait()).await.unwrap();
+    let held = hold.join().unwrap();
+    if held.is_empty() {
+        eprintln!("SKIPPED: only root can try to be somebody else");
+        return;
+    }
+    let started = std::time::Instant::now();
+    let (code, text) = ask(std::os::unix::net::UnixStream::connect(&done).unwrap()).await;
+    assert_eq!(code, 200, "{text}");
+    // They would have had five seconds each.
+    assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(held);
+}

@@ -120,6 +120,25 @@ async fn another_user_is_let_in_by_number_only() {
     assert_eq!(ask(UnixStream::connect(&open.path).await.unwrap(), None).await.status, 200, "root is");
 }
 
+/// Each held one of the server's connections until it had hung up, or for ten seconds.
+#[tokio::test]
+async fn refused_peers_held_the_places_of_others() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be somebody else");
+        return;
+    }
+    let place = place();
+    let _server = server(&place.path, |options| {
+        options.access.allow_uids = vec![4_000_000];
+        options.limits.connections = 2;
+        options.limits.header_read = std::time::Duration::from_secs(3600);
+    })
+    .await;
+    let held: Vec<_> = (0..100).map(|_| connect_as(4_000_001, &place.path).unwrap()).collect();
+    assert_eq!(ask(UnixStream::connect(&place.path).await.unwrap(), None).await.status, 200);
+    drop(held);
+}
+
 #[tokio::test]
 async fn a_session_runs_over_it_and_its_command_is_not_the_servers_user_there() {
     let place = place();

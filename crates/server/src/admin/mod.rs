@@ -11,7 +11,7 @@ use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{UnixListener, UnixStream, unix::UCred},
     sync::{Semaphore, mpsc, watch},
@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 16;
 /// How long a request head may take.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long the last answers get to be taken, once the server has ended.
+/// How long the last answers get to be taken, once the server has ended; and those to who may not ask.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The admin socket of a running server. Dropped, it ends at once; its file is removed.
@@ -86,15 +86,29 @@ impl Admin {
     }
 }
 
+/// Peers at once that are told that they may not ask; further ones are told nothing. They have no place among the connections:
+/// else a command of a session could keep the operator out.
+const REFUSALS: usize = 4;
+
 async fn accept(listener: UnixListener, router: axum::Router, closing: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let next = async {
-            // The semaphore is never closed.
-            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((place, listener.accept().await?))
+            let (stream, _) = listener.accept().await?;
+            let peer = stream.peer_cred()?;
+            let refused = refusal(&peer);
+            let place = match refused {
+                // The semaphore is never closed.
+                None => Some(places.clone().acquire_owned().await.map_err(io::Error::other)?),
+                Some(reason) => {
+                    tracing::warn!(uid = peer.uid(), pid = peer.pid(), reason, "refused on the admin socket");
+                    refusals.clone().try_acquire_owned().ok()
+                }
+            };
+            Ok::<_, io::Error>((place, stream, peer, refused))
         };
         let next = tokio::select! {
             biased;
@@ -102,10 +116,14 @@ async fn accept(listener: UnixListener, router: axum::Router, closing: Cancellat
             next = next => next,
         };
         match next {
-            Ok((place, (stream, _))) => {
+            Ok((None, ..)) => {}
+            Ok((Some(place), stream, peer, refused)) => {
                 let (router, closing) = (router.clone(), closing.clone());
                 connections.spawn(async move {
-                    connection(stream, router, closing).await;
+                    match refused {
+                        None => connection(stream, peer, router, closing).await,
+                        Some(reason) => refuse(stream, reason).await,
+                    }
                     drop(place);
                 });
             }
@@ -136,25 +154,20 @@ fn refusal(peer: &UCred) -> Option<&'static str> {
     ours.then_some("the admin socket is not for commands of sessions")
 }
 
-async fn connection(stream: UnixStream, router: axum::Router, closing: CancellationToken) {
-    let peer = match stream.peer_cred() {
-        Ok(peer) => peer,
-        Err(error) => return tracing::warn!(%error, "cannot tell who is on the admin socket"),
-    };
-    let refused = refusal(&peer);
-    if let Some(reason) = refused {
-        tracing::warn!(uid = peer.uid(), pid = peer.pid(), reason, "refused on the admin socket");
-    }
+/// One answer, and not much time for it.
+async fn refuse(stream: UnixStream, reason: &'static str) {
+    let service = service_fn(move |_: hyper::Request<Incoming>| {
+        std::future::ready(Ok::<_, Infallible>(routes::forbidden(reason)))
+    });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(FAREWELL, connection).await;
+}
+
+async fn connection(stream: UnixStream, peer: UCred, router: axum::Router, closing: CancellationToken) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(routes::Caller { uid: peer.uid(), pid: peer.pid() });
-        let router = router.clone();
-        async move {
-            match refused {
-                None => router.oneshot(request).await,
-                Some(reason) => Ok(routes::forbidden(reason)),
-            }
-        }
+        router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,8 +8,8 @@
 use crate::dry;
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat,
-        unlinkat,
+        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, chmodat, fchmod, flock, openat, renameat,
+        statat, unlinkat,
     },
     io::Errno,
     process::geteuid,
@@ -69,6 +69,8 @@ enum Fault {
     NoName,
     #[error("others may write to its directory: put it where only you may write, mode 0700")]
     OpenDirectory,
+    #[error("others are allowed to connect (--allow-uid) and cannot get through its directory: chmod 711 it")]
+    ClosedDirectory,
     #[error("its directory belongs to user {0}, who is neither you nor root")]
     ForeignDirectory(u32),
     #[error("something that is not a socket has this name; it is not replaced")]
@@ -145,20 +147,26 @@ fn check(path: &Path) -> Result<(), Fault> {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened.map_err(failed("cannot open its directory"))?,
     };
-    check_directory(&directory)?;
+    check_directory(&directory, false)?;
     is_there(&directory, &name).map(|_| ())
 }
 
 fn bind(path: &Path, mode: Mode, backlog: i32) -> Result<AdminSocket, Fault> {
     let (parent, name) = parts(path)?;
+    let others = mode.intersects(Mode::WGRP | Mode::WOTH);
+    let missing = others && !parent.exists();
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(if others { 0o711 } else { 0o700 })
         .create(parent)
         .map_err(failed("cannot create its directory"))?;
     let directory = openat(CWD, parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("cannot open its directory"))?;
-    check_directory(&directory)?;
+    if missing {
+        // Whatever the umask is: those who may connect have to get through.
+        fchmod(&directory, Mode::from_raw_mode(0o711)).map_err(failed("cannot set its directory's mode"))?;
+    }
+    check_directory(&directory, others)?;
     // Until the name is ours.
     flock(&directory, FlockOperation::LockExclusive).map_err(failed("cannot lock its directory"))?;
     let made = check_old(&directory, &name).and_then(|()| make(&directory, &name, mode, backlog));
@@ -168,13 +176,17 @@ fn bind(path: &Path, mode: Mode, backlog: i32) -> Result<AdminSocket, Fault> {
 }
 
 /// Whoever may write to a directory may put another socket in the place of ours.
-fn check_directory(directory: &OwnedFd) -> Result<(), Fault> {
+fn check_directory(directory: &OwnedFd, others: bool) -> Result<(), Fault> {
     let found = rustix::fs::fstat(directory).map_err(failed("cannot look at its directory"))?;
     if found.st_uid != geteuid().as_raw() && found.st_uid != 0 {
         return Err(Fault::ForeignDirectory(found.st_uid));
     }
     if Mode::from_raw_mode(found.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
         return Err(Fault::OpenDirectory);
+    }
+    // A group's bit may be an access list's.
+    if others && !Mode::from_raw_mode(found.st_mode).intersects(Mode::XGRP | Mode::XOTH) {
+        return Err(Fault::ClosedDirectory);
     }
     Ok(())
 }
@@ -262,6 +274,27 @@ mod tests {
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
         drop(socket);
         assert!(!path.exists());
+    }
+
+    /// Who was allowed to connect could not get there.
+    #[test]
+    fn a_directory_of_a_socket_for_others_kept_them_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/s");
+        let everybody = Mode::from_raw_mode(0o666);
+        let socket = AdminSocket::bind_as(&path, everybody, 1).unwrap();
+        let parent = path.parent().unwrap();
+        assert_eq!(std::fs::metadata(parent).unwrap().permissions().mode() & 0o777, 0o711);
+        drop(socket);
+        for (mode, through) in [(0o700, false), (0o744, false), (0o710, true), (0o755, true)] {
+            std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).unwrap();
+            match AdminSocket::bind_as(&path, everybody, 1) {
+                Ok(_) => assert!(through, "{mode:o}"),
+                Err(error) => {
+                    assert!(!through && error.to_string().contains("chmod 711"), "{mode:o} {error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) tls: Option<Live>,
     pub(super) api: Api,
     pub(super) places: Arc<Semaphore>,
+    /// Those of peers of unix sockets who are told no.
+    pub(super) refusals: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
     /// Finish what is under way.
     pub(super) closing: CancellationToken,

@@ -27,6 +27,9 @@ use tokio::{
 /// Connections that wait to be accepted: as many as on a port.
 pub(super) const BACKLOG: u16 = 1024;
 
+/// Peers at once that are told that they may not connect.
+pub(super) const REFUSALS: usize = 16;
+
 /// Makes the file. Whom the kernel lets connect is decided by its mode; the peer is looked at all the same.
 pub(super) fn bind(path: &Path, others: bool) -> Result<AdminSocket, crate::admin::AdminSocketError> {
     let own = Mode::RUSR | Mode::WUSR;
@@ -45,6 +48,9 @@ pub(super) async fn connection(stream: UnixStream, place: OwnedSemaphorePermit, 
     let known = uid == 0 || uid == own || shared.allow_uids.contains(&uid);
     if !known || (uid == own && is_a_command(pid)) {
         tracing::warn!(uid, pid, "refused on a unix socket");
+        // Theirs are other places: those who may come must find one. Beyond these they get no answer.
+        let Ok(_refusal) = shared.refusals.clone().try_acquire_owned() else { return };
+        drop(place);
         let refusing = tokio::time::timeout(shared.limits.header_read, refuse(stream));
         tokio::select! {
             () = shared.cut.cancelled() => {}
