@@ -266,10 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_tenth_above_the_record_fails() {
+    fn more_than_a_tenth_beside_the_record_fails() {
         assert_eq!(judge(&case("a"), 1100, Some(1000)), Outcome::Passed);
         assert!(matches!(judge(&case("a"), 1101, Some(1000)), Outcome::Failed(_)));
-        assert_eq!(judge(&case("a"), 10, Some(1000)), Outcome::Passed);
+        assert_eq!(judge(&case("a"), 900, Some(1000)), Outcome::Passed);
+        assert!(matches!(judge(&case("a"), 899, Some(1000)), Outcome::Failed(_)));
         assert!(matches!(judge(&case("a"), 10, None), Outcome::Failed(_)));
     }
 

@@ -217,9 +217,12 @@ mod tests {
                 let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
                 vec![STANDARD.decode(text).unwrap()]
             });
+            // Known to it: a stranger's connection ends with its answer.
+            let request =
+                Request::get("/version").header("authorization", format!("Bearer {}", server.token()));
+            let request = request.body(Body::empty()).unwrap();
             let running = tokio::spawn(server.run(std::future::pending()));
             let client = build(&config, None).unwrap();
-            let request = Request::get("/healthz").body(Body::empty()).unwrap();
             let response = client.send(request).await.unwrap();
             let probe = response.extensions().get::<UnsentProbe>().expect("a probe");
             #[cfg(target_os = "linux")]
