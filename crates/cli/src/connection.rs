@@ -218,8 +218,8 @@ mod tests {
                 vec![STANDARD.decode(text).unwrap()]
             });
             // Known to it: a stranger's connection ends with its answer.
-            let request =
-                Request::get("/version").header("authorization", format!("Bearer {}", server.token()));
+            let request = Request::get("/version")
+                .header("authorization", format!("Bearer {}", server.token().unwrap()));
             let request = request.body(Body::empty()).unwrap();
             let running = tokio::spawn(server.run(std::future::pending()));
             let client = build(&config, None).unwrap();
