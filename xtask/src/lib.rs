@@ -17,6 +17,7 @@ pub mod interop;
 pub mod layers;
 pub mod licences;
 pub mod lint;
+pub mod load;
 pub mod miri;
 pub mod msrv;
 pub mod operations;

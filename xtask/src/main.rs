@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
     audit, autobahn, bench, chaos, counts, dependencies, dist, docs, examples, fuzz, interop, layers,
-    licences, lint, miri, msrv, operations, payload, publish, readme, report::Totals, soak, wasm,
+    licences, lint, load, miri, msrv, operations, payload, publish, readme, report::Totals, soak, wasm,
     workspace::Workspace,
 };
 
@@ -69,6 +69,8 @@ enum Verb {
     Miri,
     /// Mixed real sessions with faults against one server, and what it leaks
     Soak(soak::Args),
+    /// Ten times every limit at once, and what that does to running sessions, memory and descriptors
+    Load(load::Args),
     /// What wsstream costs beside the raw relay and beside Go's servers
     Bench(bench::Args),
     /// Instructions of the hot paths against the recorded counts, by callgrind
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Puppet(puppet) => return puppet.run(),
         Verb::Chaos(args) => return args.run(),
         Verb::Soak(args) => return args.run(),
+        Verb::Load(args) => return args.run(),
         Verb::Bench(args) => return args.run(),
         Verb::Counts(args) => return args.run(),
         Verb::Fuzz(args) => return args.run(),
@@ -137,6 +140,7 @@ fn run(verb: Verb) -> Result<Totals> {
                 ("full: chaos", &["xtask", "chaos", "--minutes", "5"]),
                 ("full: slow readers", &["xtask", "chaos", "--only", "slow", "--only", "paused"]),
                 ("full: soak", &["xtask", "soak", "--minutes", "5"]),
+                ("full: ten times every limit", &["xtask", "load"]),
                 ("full: bench", &["xtask", "bench", "--quick"]),
                 ("full: fuzz targets compile", &["check", "--manifest-path", "fuzz/Cargo.toml"]),
             ] {
@@ -166,6 +170,7 @@ fn run(verb: Verb) -> Result<Totals> {
         | Verb::Puppet(_)
         | Verb::Chaos(_)
         | Verb::Soak(_)
+        | Verb::Load(_)
         | Verb::Bench(_)
         | Verb::Counts(_)
         | Verb::Fuzz(_) => {}

@@ -14,11 +14,12 @@ use crate::{
 };
 use ::http::Extensions;
 use axum::Router;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,19 +49,22 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
+/// How often is told that the limit on connections is reached.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 /// Accepts until aborted. Nothing that `accept` can fail with ends the server: the errors are about one connection, or
 /// about a shortage (descriptors, memory) that passes when others close.
 pub(super) async fn run(listener: Listener, shared: Arc<Shared>) {
-    let (mut failing, mut full) = (false, false);
+    let mut failing = false;
+    let mut told_full = None;
     loop {
         // The place first: without one, clients wait in the kernel and cost nothing.
         let place = match shared.places.clone().try_acquire_owned() {
-            Ok(place) => {
-                full = false;
-                place
-            }
+            Ok(place) => place,
             Err(_) => {
-                if !std::mem::replace(&mut full, true) {
+                // Under a flood a place becomes free, and is taken, many times a second.
+                if told_full.is_none_or(|told: Instant| told.elapsed() >= TELL_AGAIN) {
+                    told_full = Some(Instant::now());
                     tracing::warn!(
                         limit = shared.limits.connections,
                         "connection limit reached: new ones wait"
