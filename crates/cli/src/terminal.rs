@@ -116,6 +116,12 @@ mod tests {
             }
         };
         assert!(!status.success());
+        // The end may be known before the last of what was printed was read.
+        while !String::from_utf8_lossy(&printed).contains("while raw") {
+            let read = tokio::time::timeout(std::time::Duration::from_secs(10), master.read(&mut buffer));
+            let length = read.await.expect("it printed nothing").unwrap();
+            printed.extend_from_slice(&buffer[..length]);
+        }
         let printed = String::from_utf8_lossy(&printed);
         assert!(printed.contains("while raw\r\n"), "readable, too: {printed}");
         let left = tcgetattr(&terminal).unwrap();
