@@ -126,6 +126,18 @@ impl Peer {
         Self::start("Go", Wire::WebSocket, Command::new(program).stderr(Stdio::null())).map(Some)
     }
 
+    /// The relay, the library, the program without TLS, and Go's server when it was built: in this order.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn all(place: &Place) -> Result<Vec<Self>> {
+        let ours = Self::serve(place, "wsstream serve", &["--insecure-http"])?;
+        let mut peers = vec![Self::raw(place)?, Self::library(place)?, ours];
+        peers.extend(Self::go(place)?);
+        Ok(peers)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -12,12 +12,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 
 pub(super) fn run(context: &Context) -> Result<Findings> {
     let place = &context.place;
-    let mut peers = vec![
-        Peer::raw(place)?,
-        Peer::library(place)?,
-        Peer::serve(place, "wsstream serve", &["--insecure-http"])?,
-    ];
-    peers.extend(Peer::go(place)?);
+    let mut peers = Peer::all(place)?;
     let mut findings = Findings::default();
     let mut table = Table::new(
         "Server CPU, ms per GiB that went there and came back",

@@ -31,12 +31,7 @@ const STUCK: Duration = Duration::from_secs(120);
 pub(super) fn run(context: &Context) -> Result<Findings> {
     let place = &context.place;
     let target = target(place)?;
-    let mut peers = vec![
-        Peer::raw(place)?,
-        Peer::library(place)?,
-        Peer::serve(place, "wsstream serve", &["--insecure-http"])?,
-    ];
-    peers.extend(Peer::go(place)?);
+    let mut peers = Peer::all(place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let amount = context.amount(512, 64) << 20;
     let connects = usize::try_from(context.amount(500, 200))?;
