@@ -245,7 +245,7 @@ impl Server {
         if token.is_none() && users.is_none() && !certified && !unix {
             return Err(ServeError::NoToken);
         }
-        let certificate = match &tls {
+        let live = match &tls {
             // Unix sockets have no TLS.
             _ if all.is_empty() => None,
             TlsSource::Generated => {
@@ -255,7 +255,6 @@ impl Server {
             TlsSource::Files { cert, key } => Some(Live::load(cert, key, access.tls.clone())?),
             TlsSource::Insecure => None,
         };
-        let live = certificate;
         let certificate = live.as_ref().map(Live::current);
         for address in listen {
             let fail = |error| ServeError::Listen { address, error };

@@ -147,11 +147,7 @@ fn refusal(peer: &UCred) -> Option<&'static str> {
     if peer.uid() != own {
         return (peer.uid() != 0).then_some("the admin socket is for the server's own user and root");
     }
-    let ours = i32::try_from(std::process::id()).is_ok_and(|server| {
-        // Outside of our namespace it has no number; and what we start is inside.
-        peer.pid().filter(|pid| *pid > 0).is_some_and(|pid| pid != server && tree::descends(pid, server))
-    });
-    ours.then_some("the admin socket is not for commands of sessions")
+    tree::is_a_command(peer.pid()).then_some("the admin socket is not for commands of sessions")
 }
 
 /// One answer, and not much time for it.

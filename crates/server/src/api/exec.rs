@@ -49,7 +49,7 @@ pub(crate) async fn attach(
 }
 
 /// As the API server's paths name it: the container, if there are several, by a parameter.
-async fn named<A: gate::Action>(
+pub(super) async fn named<A: gate::Action>(
     caller: &Caller,
     path: Names<(String, String)>,
     uri: &Uri,

@@ -3,11 +3,11 @@
 use super::{
     Api,
     answer::{Refusal, with_type},
-    exec::protocol,
+    exec::{named, protocol},
     followed,
-    gate::{Caller, Named, Place, ReadLog},
+    gate::{Caller, Place, ReadLog},
     outcome::{LogEnd, LogReport, NOT_BEGUN, channel_loss},
-    pods::{Names, names},
+    pods::Names,
     query::Query,
     registry::{Entry, Protocol, SessionKind},
     session::{Facts, Session},
@@ -31,7 +31,6 @@ use wsstream::{
     connection::End,
     proto::subprotocol::READER,
     reader::{self, ReaderError, ReaderOptions},
-    remotecommand::Spelling,
     server::Upgrade,
     upgrade::is_websocket,
 };
@@ -41,13 +40,9 @@ pub(crate) async fn get(
     path: Names<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (namespace, name) = names(path)?;
     let uri = request.uri().clone();
-    let query = Query::of(&uri);
-    let (namespace, pod, container) = (namespace.as_str(), name.as_str(), query.text("container"));
-    let place =
-        caller.place(Named { namespace, pod, uid: None, container, spelling: Spelling::ApiServer }).await?;
-    log_of(&place, options(&query)?, request).await
+    let place = named(&caller, path, &uri).await?;
+    log_of(&place, options(&Query::of(&uri))?, request).await
 }
 
 /// Sends the log of a container.

@@ -15,6 +15,7 @@ mod queue;
 pub(crate) use line::{Asked, Ended, Refused, Started};
 pub use options::{ArgvPolicy, AuditOptions, AuditTo, OnFailure};
 
+use crate::rate::{Bucket, Rate};
 use argv::Hasher;
 use file::Out;
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lines about refused requests: so many in a second, and at once. Strangers cause them, and what they cause must not rotate
 /// the rest out of the log; what is left out is counted in the next line.
-const REFUSALS: &str = "20/s:200";
+const REFUSALS: Rate = Rate { count: 20, per: Duration::from_secs(1), burst: 200 };
 
 /// A record that is being kept. Clones are handles to the same one.
 #[derive(Clone)]
@@ -60,8 +61,7 @@ struct Inner {
 }
 
 struct Refusals {
-    rate: crate::Rate,
-    bucket: crate::rate::Bucket,
+    bucket: Bucket,
     left_out: u64,
 }
 
@@ -88,8 +88,7 @@ impl Audit {
         out.write(&text(&opened)).map_err(|error| AuditError { path, fault: file::Fault::Io(error) })?;
         let queue = Queue::start(out, options.queue)
             .map_err(|error| AuditError { path: to.path(), fault: file::Fault::Io(error) })?;
-        let rate: crate::Rate = REFUSALS.parse().unwrap_or(crate::Rate { count: 1, per: PATIENCE, burst: 1 });
-        let refusals = Refusals { bucket: crate::rate::Bucket::full(&rate), rate, left_out: 0 };
+        let refusals = Refusals { bucket: Bucket::full(&REFUSALS), left_out: 0 };
         Ok(Some(Self(Arc::new(Inner {
             queue,
             instance,
@@ -133,8 +132,8 @@ impl Audit {
     pub(crate) fn refused(&self, refused: Refused<'_>) {
         let left_out = {
             let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            let Refusals { rate, bucket, left_out } = &mut *refusals;
-            if bucket.wait(rate).is_some() {
+            let Refusals { bucket, left_out } = &mut *refusals;
+            if bucket.wait(&REFUSALS).is_some() {
                 *left_out += 1;
                 return;
             }

@@ -8,6 +8,7 @@ use crate::{
     auth::{Token, Users},
     authz::Policy,
     kubeconfig,
+    reload::line_of,
     serve::ServeError,
     tls::{Certificate, TlsError},
 };
@@ -116,8 +117,7 @@ fn lines_of(text: &str) -> BTreeMap<String, usize> {
     let Some(server) = file.get_ref().get("server").and_then(|server| server.get_ref().as_table()) else {
         return BTreeMap::new();
     };
-    let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-    server.keys().map(|key| (key.get_ref().to_string(), line(key.span().start))).collect()
+    server.keys().map(|key| (key.get_ref().to_string(), line_of(text, key.span().start))).collect()
 }
 
 #[cfg(test)]

@@ -116,12 +116,11 @@ impl Config {
             return Err(error);
         }
         let specs = std::mem::take(&mut self.pods);
-        let tls = match (self.tls_cert, self.tls_key, self.insecure_http) {
-            (None, None, false) => TlsSource::Generated,
-            (None, None, true) => TlsSource::Insecure,
-            (Some(cert), Some(key), false) => TlsSource::Files { cert, key },
-            (Some(_), Some(_), true) => return Err(ConfigError::InsecureWithCertificate),
-            (Some(_), None, _) | (None, Some(_), _) => return Err(ConfigError::HalfCertificate),
+        // Nothing else is left: what contradicts itself has been refused.
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => TlsSource::Files { cert, key },
+            _ if self.insecure_http => TlsSource::Insecure,
+            _ => TlsSource::Generated,
         };
         let mut options = ServerOptions::new(Pods::new());
         options.namespace =

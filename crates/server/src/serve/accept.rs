@@ -16,7 +16,6 @@ use ::http::Extensions;
 use axum::Router;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -178,15 +177,11 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/
     {\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\
     \"client sent an HTTP request to an HTTPS server: use https://\",\"reason\":\"BadRequest\",\"code\":400}\n";
 
-async fn handshake(mut tcp: TcpSocket, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpSocket>> {
+async fn handshake(tcp: TcpSocket, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpSocket>> {
     // A TLS record begins with its type, 22 for a handshake; an HTTP method with a letter.
     let mut first = [0];
     if tcp.stream().peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
-        tcp.write_all(PLAIN_HTTP.as_bytes()).await?;
-        tcp.shutdown().await?;
-        // Closing with unread input would reset the connection and take the answer with it.
-        let mut rest = [0; 1024];
-        while tcp.read(&mut rest).await? > 0 {}
+        http::answer_all(tcp, PLAIN_HTTP).await?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS port"));
     }
     tls.accept(tcp).await

@@ -14,6 +14,7 @@ use axum::body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, pin::pin, time::Duration};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tower::ServiceExt;
 use wsstream::tcp::NextWrite;
 
@@ -77,6 +78,19 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "connection ended");
     }
+}
+
+/// Answers whatever is asked, without looking at it.
+pub(super) async fn answer_all(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &str,
+) -> std::io::Result<()> {
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    // Closing with unread input would reset the connection and take the answer with it.
+    let mut rest = [0; 1024];
+    while socket.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// Resolves if nobody has been let in by then. However slowly a stranger sends or reads: hyper's clock is only about heads.

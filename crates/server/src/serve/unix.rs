@@ -18,11 +18,7 @@ use ::http::Extensions;
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::{fs::Mode, process::geteuid};
 use std::{path::Path, sync::Arc};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    sync::OwnedSemaphorePermit,
-};
+use tokio::{net::UnixStream, sync::OwnedSemaphorePermit};
 
 /// Connections that wait to be accepted: as many as on a port.
 pub(super) const BACKLOG: u16 = 1024;
@@ -46,12 +42,12 @@ pub(super) async fn connection(stream: UnixStream, place: OwnedSemaphorePermit, 
     let (uid, gid, pid) = (peer.uid(), peer.gid(), peer.pid());
     let own = geteuid().as_raw();
     let known = uid == 0 || uid == own || shared.allow_uids.contains(&uid);
-    if !known || (uid == own && is_a_command(pid)) {
+    if !known || (uid == own && tree::is_a_command(pid)) {
         tracing::warn!(uid, pid, "refused on a unix socket");
         // Theirs are other places: those who may come must find one. Beyond these they get no answer.
         let Ok(_refusal) = shared.refusals.clone().try_acquire_owned() else { return };
         drop(place);
-        let refusing = tokio::time::timeout(shared.limits.header_read, refuse(stream));
+        let refusing = tokio::time::timeout(shared.limits.header_read, http::answer_all(stream, REFUSAL));
         tokio::select! {
             () = shared.cut.cancelled() => {}
             _ = refusing => {}
@@ -69,13 +65,6 @@ pub(super) async fn connection(stream: UnixStream, place: OwnedSemaphorePermit, 
     http::serve(socket, Client { name: name.to_string(), known, next_write: None }, &shared).await;
 }
 
-/// Whether what runs as we do descends from us.
-fn is_a_command(pid: Option<i32>) -> bool {
-    let Ok(server) = i32::try_from(std::process::id()) else { return false };
-    // Outside of our namespace it has no number; and what we start is inside.
-    pid.filter(|pid| *pid > 0).is_some_and(|pid| pid != server && tree::descends(pid, server))
-}
-
 /// `unix:` and the names of the user and its group, or their numbers.
 fn identity(uid: u32, gid: u32) -> Identity {
     let usable = |name: &String| !name.is_empty() && !name.chars().any(char::is_control);
@@ -90,15 +79,6 @@ const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\
     {\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\
     \"forbidden: this socket is for the server's own user, root and those that its operator names (--allow-uid), and not \
     for commands of sessions\",\"reason\":\"Forbidden\",\"code\":403}\n";
-
-async fn refuse(mut stream: UnixStream) -> std::io::Result<()> {
-    stream.write_all(REFUSAL.as_bytes()).await?;
-    stream.shutdown().await?;
-    // Closing with unread input would take the answer with it.
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests {

@@ -81,8 +81,15 @@ const LOOKS: u32 = 8;
 
 /// Whether a process of this user descends from another, also by way of subreapers. Who cannot be looked at does: this is
 /// asked to keep somebody out.
-pub(crate) fn descends(pid: i32, from: i32) -> bool {
+fn descends(pid: i32, from: i32) -> bool {
     descends_by(pid, from, |pid| Some(Process::read(Pid::from_raw(pid)?)?.parent))
+}
+
+/// Whether a peer that runs as this user is a command of a session, and not its user. Outside of our namespace of processes it
+/// has no number; and what we start is inside.
+pub(crate) fn is_a_command(peer: Option<i32>) -> bool {
+    let Ok(server) = i32::try_from(std::process::id()) else { return false };
+    peer.filter(|pid| *pid > 0).is_some_and(|pid| pid != server && descends(pid, server))
 }
 
 fn descends_by(pid: i32, from: i32, parent: impl Fn(i32) -> Option<i32>) -> bool {

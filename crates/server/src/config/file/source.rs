@@ -1,7 +1,7 @@
 //! The text of a configuration file and its name. What is wrong in it is told by line, because that is what has to be
 //! changed.
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, reload::line_of};
 use std::{
     ops::Range,
     path::{Path, PathBuf},
@@ -16,8 +16,7 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     pub(super) fn error(&self, at: Range<usize>, message: impl Into<String>) -> ConfigError {
-        let before = self.text.as_bytes().get(..at.start).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = line_of(self.text, at.start);
         ConfigError::File { path: self.path.to_owned(), line, message: message.into() }
     }
 
