@@ -1,5 +1,6 @@
 //! Who may connect, and as whom: the flags, and where they go.
 
+use super::typed::set;
 use clap::Args;
 use std::path::PathBuf;
 use wsstream_server::Config;
@@ -50,15 +51,11 @@ impl AccessArgs {
     /// Puts what was typed over what the file said.
     pub(crate) fn apply(self, config: &mut Config) {
         let access = &mut config.access;
-        set(self.users, &mut access.users);
-        set(self.policy, &mut access.policy);
-        set(self.client_ca, &mut access.tls.client_ca);
-        if let Some(required) = self.client_auth {
-            access.tls.client_required = required;
-        }
-        if let Some(version) = self.tls_min_version {
-            access.tls.min_version = version;
-        }
+        access.users = self.users.or(access.users.take());
+        access.policy = self.policy.or(access.policy.take());
+        access.tls.client_ca = self.client_ca.or(access.tls.client_ca.take());
+        set(self.client_auth, &mut access.tls.client_required);
+        set(self.tls_min_version, &mut access.tls.min_version);
         if !self.allow_uid.is_empty() {
             access.allow_uids = self.allow_uid;
         }
@@ -69,11 +66,5 @@ impl AccessArgs {
         if !self.allowed_origin.is_empty() {
             access.allowed_origins = self.allowed_origin;
         }
-    }
-}
-
-fn set<T>(typed: Option<T>, to: &mut Option<T>) {
-    if typed.is_some() {
-        *to = typed;
     }
 }

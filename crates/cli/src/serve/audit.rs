@@ -1,5 +1,6 @@
 //! The record of sessions and the metrics: the flags, and where they go.
 
+use super::typed::{at_least_one, set};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,8 +36,7 @@ pub(crate) struct AuditArgs {
 }
 
 fn number(typed: &str) -> Result<usize, String> {
-    let number = typed.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("{typed:?} is not a number of files: write 1 or more"))
+    at_least_one(typed, "files")
 }
 
 impl AuditArgs {
@@ -46,10 +46,10 @@ impl AuditArgs {
         if let Some(path) = self.audit_log {
             audit.to = Some(if path.as_os_str() == "-" { AuditTo::Stdout } else { AuditTo::File(path) });
         }
-        audit.argv = self.audit_argv.unwrap_or(audit.argv);
+        set(self.audit_argv, &mut audit.argv);
         audit.fail = self.audit_fail.or(audit.fail);
-        audit.max_size = self.audit_max_size.unwrap_or(audit.max_size);
-        audit.keep = self.audit_keep.unwrap_or(audit.keep);
+        set(self.audit_max_size, &mut audit.max_size);
+        set(self.audit_keep, &mut audit.keep);
         config.metrics_listen = self.metrics_listen.or(config.metrics_listen);
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
                 draining = Some(Box::pin(idle(sessions.clone(), deadline)));
             }
             idle = finished(&mut draining), if stop.is_some() => {
-                // Taken: the branch above is for the first order.
+                // Taken: no later order is listened to.
                 if let Some(stop) = stop.take() {
                     let _ = stop.send(());
                 }

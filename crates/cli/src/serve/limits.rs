@@ -1,9 +1,10 @@
 //! How many sessions of whom, how fast and how long, and how much one may send: the flags, and where they go.
 
+use super::typed::{Off, at_least_one, clock, set, set_off};
 use clap::Args;
 use std::time::Duration;
 use wsstream_server::limits::{bandwidth_or_off, count_or_off, message, patience, rate_or_off, request_head};
-use wsstream_server::{Config, Rate, duration, size};
+use wsstream_server::{Config, Rate, size};
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -55,10 +56,6 @@ pub(crate) struct LimitArgs {
     tls_handshake_timeout: Option<Duration>,
 }
 
-/// A value or `off`.
-#[derive(Debug, Clone, Copy)]
-struct Off<T>(Option<T>);
-
 fn count(typed: &str) -> Result<Off<usize>, String> {
     count_or_off(typed).map(Off)
 }
@@ -71,13 +68,8 @@ fn bandwidth(typed: &str) -> Result<Off<usize>, String> {
     bandwidth_or_off(typed).map(Off)
 }
 
-fn clock(typed: &str) -> Result<Off<Duration>, String> {
-    duration::parse_or_off(typed).map(Off)
-}
-
 fn sessions(typed: &str) -> Result<usize, String> {
-    let number = typed.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("{typed:?} is not a number of sessions: write 1 or more"))
+    at_least_one(typed, "sessions")
 }
 
 impl LimitArgs {
@@ -85,25 +77,19 @@ impl LimitArgs {
     pub(crate) fn apply(self, config: &mut Config) {
         let limits = &mut config.limits;
         limits.sessions = self.max_sessions.or(limits.sessions);
-        set(self.max_sessions_per_user.map(|typed| typed.0), &mut limits.sessions_per_user);
-        set(self.max_sessions_per_target.map(|typed| typed.0), &mut limits.sessions_per_target);
+        set_off(self.max_sessions_per_user, &mut limits.sessions_per_user);
+        set_off(self.max_sessions_per_target, &mut limits.sessions_per_target);
         limits.streams = self.max_streams.or(limits.streams);
-        set(self.max_streams_per_user.map(|typed| typed.0), &mut limits.streams_per_user);
-        set(self.session_rate.map(|typed| typed.0), &mut limits.session_rate);
-        set(self.session_rate_per_user.map(|typed| typed.0), &mut limits.session_rate_per_user);
-        set(self.session_bandwidth.map(|typed| typed.0), &mut limits.session_bandwidth);
-        set(self.session_duration.map(|typed| typed.0), &mut limits.session_duration);
+        set_off(self.max_streams_per_user, &mut limits.streams_per_user);
+        set_off(self.session_rate, &mut limits.session_rate);
+        set_off(self.session_rate_per_user, &mut limits.session_rate_per_user);
+        set_off(self.session_bandwidth, &mut limits.session_bandwidth);
+        set_off(self.session_duration, &mut limits.session_duration);
         set(self.max_message, &mut limits.max_message);
         set(self.receive_buffer, &mut limits.receive_buffer);
         set(self.max_request_head, &mut limits.header_bytes);
         set(self.request_head_timeout, &mut limits.header_read);
         set(self.tls_handshake_timeout, &mut limits.tls_handshake);
-    }
-}
-
-fn set<T>(typed: Option<T>, to: &mut T) {
-    if let Some(typed) = typed {
-        *to = typed;
     }
 }
 

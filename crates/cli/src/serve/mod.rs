@@ -15,6 +15,7 @@ mod parity;
 mod place;
 mod pods;
 mod policy;
+mod typed;
 
 use crate::exit::Exit;
 use crate::failure::Failure;

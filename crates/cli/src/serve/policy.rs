@@ -1,5 +1,6 @@
 //! How sessions and their commands end: the flags, and where they go.
 
+use super::typed::{Off, at_least_one, clock, set, set_off};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 use wsstream_server::target::{Background, Keeper, OnDisconnect};
@@ -35,14 +36,14 @@ pub(crate) struct PolicyArgs {
     shutdown_grace: Option<Duration>,
     /// Ping a client that has been silent for this long, or `off` [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = clock)]
-    ping_interval: Option<Clock>,
+    ping_interval: Option<Off<Duration>>,
     /// Give a client up from which nothing came for this long, not even an answer to a ping, or `off`
     /// [default: 90s]
     #[arg(long, value_name = "TIME", value_parser = clock)]
-    dead_peer_timeout: Option<Clock>,
+    dead_peer_timeout: Option<Off<Duration>>,
     /// End a session in which no data went either way for this long, or `off` [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = clock)]
-    idle_timeout: Option<Clock>,
+    idle_timeout: Option<Off<Duration>>,
     /// Connections open at once; further ones wait until one ends [default: 1024]
     #[arg(long, value_name = "NUMBER", value_parser = connections)]
     max_connections: Option<usize>,
@@ -56,17 +57,8 @@ pub(crate) struct PolicyArgs {
     no_keeper: bool,
 }
 
-/// A time or `off`.
-#[derive(Debug, Clone, Copy)]
-struct Clock(Option<Duration>);
-
-fn clock(typed: &str) -> Result<Clock, String> {
-    duration::parse_or_off(typed).map(Clock)
-}
-
 fn connections(typed: &str) -> Result<usize, String> {
-    let number = typed.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("{typed:?} is not a number of connections: write 1 or more"))
+    at_least_one(typed, "connections")
 }
 
 /// The words for [`Background`].
@@ -92,19 +84,13 @@ impl PolicyArgs {
         });
         set(background, &mut session.background);
         set(self.shutdown_grace, &mut limits.drain);
-        set(self.ping_interval.map(|clock| clock.0), &mut limits.ping_interval);
-        set(self.dead_peer_timeout.map(|clock| clock.0), &mut limits.dead_peer);
-        set(self.idle_timeout.map(|clock| clock.0), &mut limits.idle);
+        set_off(self.ping_interval, &mut limits.ping_interval);
+        set_off(self.dead_peer_timeout, &mut limits.dead_peer);
+        set_off(self.idle_timeout, &mut limits.idle);
         set(self.max_connections, &mut limits.connections);
         set(self.shared_buffer, &mut limits.shared_buffer);
         config.no_keeper |= self.no_keeper;
         session.command.keeper = (!config.no_keeper).then(|| Keeper::this_program([KEEPER]));
-    }
-}
-
-fn set<T>(typed: Option<T>, to: &mut T) {
-    if let Some(typed) = typed {
-        *to = typed;
     }
 }
 
