@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    report::Outcome,
+    report::{Outcome, exit_code},
     workspace::{Workspace, show, which},
 };
 
@@ -25,14 +25,7 @@ impl Args {
     /// Runs it; its exit status is ours.
     #[must_use]
     pub fn run(&self) -> ExitCode {
-        match Workspace::find().and_then(|workspace| self.bench(&workspace)) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        exit_code(Workspace::find().and_then(|workspace| self.bench(&workspace)))
     }
 
     fn bench(&self, workspace: &Workspace) -> Result<bool> {

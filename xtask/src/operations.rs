@@ -7,24 +7,13 @@ use std::{net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::Result;
 
-use crate::{
-    report::{Outcome, Totals},
-    tour,
-    workspace::{Workspace, show},
-};
+use crate::{report::Totals, tour, workspace::Workspace};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// `cargo xtask operations`.
 pub fn run(workspace: &Workspace, totals: &mut Totals) {
-    let mut built = Outcome::Passed;
-    totals.case("operations: build", || {
-        built = show(&mut workspace.cargo(&["build", "--release", "--package", "wsstream-cli"]));
-        built.clone()
-    });
-    if built == Outcome::Passed {
-        totals.case("operations: the page's commands", || page(workspace).into());
-    }
+    tour::cases(workspace, totals, "operations", "the page's commands", || page(workspace));
 }
 
 fn page(workspace: &Workspace) -> Result<()> {

@@ -2,10 +2,24 @@
 
 use std::{
     fmt,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use crate::workspace::in_ci;
+
+/// What a command ends with: whether it is satisfied, or why it could not tell.
+#[must_use]
+pub fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// How one case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

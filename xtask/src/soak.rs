@@ -11,6 +11,7 @@ use wsstream_testing::chaos::Tally;
 
 use crate::{
     chaos::{Actor, Budget, Place, Running, Session, Target, swarm},
+    report::exit_code,
     workspace::Workspace,
 };
 
@@ -54,19 +55,7 @@ impl Args {
         if let Some(code) = crate::chaos::optimised(self.debug) {
             return code;
         }
-        match self.soak() {
-            Ok(clean) => {
-                if clean {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
-            }
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        exit_code(self.soak())
     }
 
     fn soak(&self) -> Result<bool> {

@@ -10,7 +10,28 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use crate::workspace::Workspace;
+use crate::{
+    report::{Outcome, Totals},
+    workspace::{Workspace, show},
+};
+
+/// The cases of a page: the program is built, and if it could be, `page` is typed.
+pub fn cases(
+    workspace: &Workspace,
+    totals: &mut Totals,
+    name: &str,
+    what: &str,
+    page: impl FnOnce() -> Result<()>,
+) {
+    let mut built = Outcome::Passed;
+    totals.case(&format!("{name}: build"), || {
+        built = show(&mut workspace.cargo(&["build", "--release", "--package", "wsstream-cli"]));
+        built.clone()
+    });
+    if built == Outcome::Passed {
+        totals.case(&format!("{name}: {what}"), || page().into());
+    }
+}
 
 /// Runs the commands of a page, which has `limit` for all of them, with these variables besides.
 pub fn run(workspace: &Workspace, page: &str, limit: Duration, variables: &[(&str, String)]) -> Result<()> {

@@ -15,7 +15,7 @@ use server::{Reading, Server};
 use steady::Steady;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::workspace::Workspace;
+use crate::{report::exit_code, workspace::Workspace};
 
 /// The limits of the server, and ten times as much of each is tried.
 pub(crate) mod limits {
@@ -64,13 +64,7 @@ impl Args {
         if let Some(code) = crate::chaos::optimised(self.debug) {
             return code;
         }
-        match self.load() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        exit_code(self.load().map(|()| true))
     }
 
     fn load(&self) -> Result<()> {
