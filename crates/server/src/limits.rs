@@ -59,7 +59,7 @@ pub struct Limits {
     /// How long to wait before accepting again after an error such as `EMFILE`. Default 100 ms: long enough not to
     /// spin, short enough not to be noticed.
     pub accept_pause: Duration,
-    /// A session's peer is pinged when nothing came from it for this long. `None`: never. Default as
+    /// A session's peer is pinged when nothing came from it, or went to it, for this long. `None`: never. Default as
     /// [`wsstream::Timeouts::ping_interval`], which gives the reason.
     pub ping_interval: Option<Duration>,
     /// A session's peer counts as dead when nothing at all came from it for this long, pongs included. `None`: TCP alone

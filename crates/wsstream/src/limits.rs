@@ -46,8 +46,9 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Ping the peer when nothing came from it for this long. Default 30 s: middleboxes cut silent connections from
-    /// 60 s on, and most clients send no pings of their own.
+    /// Ping the peer when nothing came from it for this long, or, over a WebSocket, when nothing went to it: a peer whose
+    /// line is full of what it sends cannot learn otherwise that this side lives. Default 30 s: middleboxes cut silent
+    /// connections from 60 s on, and most clients send no pings of their own.
     pub ping_interval: Option<Duration>,
     /// Give the peer up when nothing at all came from it for this long although this side is not waiting to write.
     /// Default 90 s: three times the ping interval. While this side *is* waiting to write, a peer that does not read

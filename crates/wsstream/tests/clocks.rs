@@ -53,7 +53,7 @@ async fn silence_is_pinged_every_30_seconds_and_pongs_keep_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_speaks_is_not_pinged() {
+async fn a_peer_that_speaks_and_is_spoken_to_is_not_pinged() {
     let (io, mut peer) = scripted_client();
     let (connection, driver) = server(Subprotocol::V5).server(io);
     let driver = tokio::spawn(driver);
@@ -66,10 +66,36 @@ async fn a_peer_that_speaks_is_not_pinged() {
     // Half a frame counts as well: it is on its way.
     sleep(secs(29)).await;
     peer.send_raw(&[0x82]).await;
+    connection.writer(CH1).unwrap().send("x".into()).await.unwrap();
+    peer.expect_stream(1, b"x").await;
     sleep(secs(29)).await;
     peer.send_raw(&[0x81, 1, 1, 1, 1, 1]).await;
     peer.ping(b"2").await;
     peer.expect_pong(b"2").await;
+    assert!(!driver.is_finished());
+}
+
+/// Found by chaos: a base64 message that takes minutes to arrive is echoed when it is whole. The peer's own ping stands
+/// behind it, and without a sign of life the peer gives up a session that nothing has happened to.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_only_sends_is_shown_signs_of_life() {
+    let (io, mut peer) = scripted_client();
+    let (connection, driver) = server(Subprotocol::V4_BASE64_CHANNEL).server(io);
+    let driver = tokio::spawn(driver);
+    let start = Instant::now();
+    // A text frame of 126 bytes, masked with zeros.
+    peer.send_raw(&[0x81, 0x80 | 126, 0, 126, 0, 0, 0, 0, b'0']).await;
+    let mut pings = Vec::new();
+    for n in 1..=125 {
+        sleep(secs(1)).await;
+        peer.send_raw(b"A").await;
+        if n % 30 == 0 {
+            peer.expect_ping(b"").await;
+            pings.push(start.elapsed().as_secs());
+        }
+    }
+    assert_eq!(pings, [30, 60, 90, 120]);
+    assert_eq!(connection.stats().pings_missed, 0);
     assert!(!driver.is_finished());
 }
 

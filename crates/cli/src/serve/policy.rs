@@ -34,7 +34,7 @@ pub(crate) struct PolicyArgs {
     /// told [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     shutdown_grace: Option<Duration>,
-    /// Ping a client that has been silent for this long, or `off` [default: 30s]
+    /// Ping a client that has been silent, or has been sent nothing, for this long, or `off` [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = clock)]
     ping_interval: Option<Off<Duration>>,
     /// Give a client up from which nothing came for this long, not even an answer to a ping, or `off`

@@ -79,6 +79,12 @@ pub struct Pace {
     pub rate: Option<u64>,
 }
 
+/// The largest TLS record on the wire (RFC 8446, 5.2), in bytes.
+const RECORD: u32 = (16 << 10) + 256;
+
+/// How long one may take: the shortest deadline for an answer is 30 s.
+const RECORD_TAKES: Duration = Duration::from_secs(20);
+
 /// What a wire does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
@@ -163,6 +169,22 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// Under TLS nothing of a record is seen before it is whole: a line that takes longer for one than an answer may take
+    /// cannot be told from one that stands still. Makes each direction, which holds `capacity` bytes, faster than that.
+    pub fn carry_records(&mut self, capacity: usize) {
+        for pace in &mut self.pace {
+            let Some(delay) = pace.delay else { continue };
+            let (step, pause) = match (pace.rate, pace.split) {
+                (Some(rate), _) => (capacity.min((rate / 20) as usize), Duration::from_millis(50)),
+                // Pieces are of 1 to that many bytes.
+                (None, Some(split)) => (capacity.min(split) / 2, Duration::ZERO),
+                (None, None) => (capacity, Duration::ZERO),
+            };
+            let most = RECORD_TAKES * step.max(1) as u32 / RECORD;
+            pace.delay = Some(delay.min(most.saturating_sub(pause)));
+        }
     }
 
     /// As [`random`](Self::random) for a real clock: nothing takes longer than a second or so, and no direction is

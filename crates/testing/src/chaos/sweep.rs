@@ -335,6 +335,9 @@ fn wire_of(seed: u64, (up, down): (u64, u64)) -> (Plan, Setting) {
     }
     // From a wire that holds next to nothing to one that holds everything.
     let capacity = 256 << (seed / 8 % 11);
+    if tls {
+        plan.carry_records(capacity);
+    }
     (plan, Setting { tls, capacity })
 }
 

@@ -164,7 +164,8 @@ impl Clock {
             duration.filter(|_| on).and_then(|d| Some((from.checked_add(d)?, due(d))))
         };
         let listening = !closing && !half_closed && !paused && !blocked;
-        let quiet_since = self.received.max(self.pinged);
+        // A peer that only sends hears nothing of this side either, and its own ping may stand behind all it sends.
+        let quiet_since = self.received.min(self.written).max(self.pinged);
         [
             // Of two at the same time the first counts: a ping that nobody is left to answer is not sent.
             after(self.received, t.dead_peer, listening, Due::DeadPeer),
