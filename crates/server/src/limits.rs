@@ -40,7 +40,7 @@ pub struct Limits {
     /// The longest message taken from a WebSocket client, in bytes; a longer one ends its session. Default as
     /// [`wsstream::Limits::max_message`], 16 MiB, where the reason stands.
     pub max_message: u64,
-    /// What may wait in one session for its readers, in bytes. Default as [`wsstream::Limits::receive_buffer`], 1 MiB.
+    /// What may wait in one session for its readers, in bytes. Default as [`wsstream::Limits::receive_buffer`], 256 KiB.
     pub receive_buffer: usize,
     /// How long a TLS handshake may take. Default 10 s: several round trips over a bad link, short for a flood.
     pub tls_handshake: Duration,

@@ -90,7 +90,7 @@ async fn spdy_sessions_stay_inside_one_budget() {
     let mut flooding = JoinSet::new();
     flooding.spawn(async move { while stdin.write_all(&[7; 32 << 10]).await.is_ok() {} });
     let ended = tokio::spawn(async move { process.wait().await });
-    eventually("a command takes its share", &|left| left <= SHARED - (512 << 10)).await;
+    eventually("a command takes its share", &|left| left <= SHARED - (128 << 10)).await;
 
     // Each of these would take 4 MiB by itself.
     let (listener, port) = target().await;

@@ -42,7 +42,7 @@ pub(crate) struct LimitArgs {
     /// The longest message taken from a WebSocket client, at least 64KiB [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = message)]
     max_message: Option<u64>,
-    /// What may wait in one session for a command that does not read; then the client is slowed [default: 1MiB]
+    /// What may wait in one session for a command that does not read; then the client is slowed [default: 256KiB]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     receive_buffer: Option<usize>,
     /// The longest request head, at least 8KiB; the command of an exec is part of it [default: 128KiB]
