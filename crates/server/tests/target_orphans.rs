@@ -21,6 +21,9 @@ fn main() -> std::process::ExitCode {
     if let Some(code) = keep_when_told_to() {
         return code;
     }
+    if let Ok(order) = std::env::var(DOOMED) {
+        doomed(&order);
+    }
     let mut trials = Vec::new();
     macro_rules! trials {
         ($($name:ident)*) => { $(trials.push(trial(stringify!($name), $name));)* };
@@ -33,6 +36,7 @@ fn main() -> std::process::ExitCode {
         a_kept_command_that_cannot_start_says_why
         what_has_left_the_group_ends_when_the_client_leaves
         what_has_left_the_group_ends_when_the_session_is_dropped
+        what_has_left_the_group_ends_when_the_server_is_killed
         daemons_live_on_behind_a_command_that_has_ended_or_not
         orphans_are_reaped_while_the_command_runs
         a_session_whose_keeper_is_killed_fails
@@ -212,6 +216,32 @@ async fn what_has_left_the_group_ends_when_the_session_is_dropped() {
         until("no zombies", || zombies().is_empty()).await;
         drop(client);
     }
+}
+
+/// With SIGKILL, which leaves nobody to say a word: the keeper sees the end of its socket and nothing else.
+async fn what_has_left_the_group_ends_when_the_server_is_killed() {
+    for kind in 0..kinds().len() {
+        let mark = mark();
+        let mut server = std::process::Command::new(std::env::current_exe().unwrap());
+        let mut server = server.env(DOOMED, format!("{kind} {mark}")).spawn().unwrap();
+        until("all to run", || alive(&mark) == LEAVERS).await;
+        server.kill().unwrap();
+        server.wait().unwrap();
+        gone(&mark).await;
+    }
+}
+
+/// Set, this program is a server with one session, of a kind and with a mark, that waits for its end.
+const DOOMED: &str = "WSSTREAM_TEST_DOOMED";
+
+fn doomed(order: &str) {
+    let (kind, mark) = order.split_once(' ').unwrap();
+    let options = kinds()[kind.parse::<usize>().unwrap()].clone();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let host = Served::host_with(options).await;
+        let _client = ready(&host, &format!("{} sleep 1000", leavers(mark)), false, mark).await;
+        std::future::pending::<()>().await;
+    });
 }
 
 /// A daemon that a command starts on purpose lives on behind it, unless the policy says otherwise.

@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
     process::{
         Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, set_child_subreaper,
-        waitid, waitpid,
+        wait, waitid, waitpid,
     },
     stdio::stdin,
     termios::{Winsize, tcsetwinsize},
@@ -250,7 +250,8 @@ fn reap(me: Pid, leader: Pid) {
 fn reap_all() -> bool {
     for _ in 0..QUICK_ROUNDS {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            // Any child: `waitpid` without a number looks at those of its own process group alone.
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) => {}
                 Err(Errno::CHILD) => return true,
                 _ => break,

@@ -21,7 +21,8 @@
 //! (`cgroup`).
 //!
 //! Nothing hangs on the zygote but the start of further commands: keepers answer to the server alone, by their own sockets, and
-//! somebody who kills the zygote ends no session.
+//! somebody who kills the zygote ends no session. Where the server is process 1, which orphans fall to, the zygote takes and
+//! reaps those whose keeper has gone.
 //!
 //! A keeper costs a fork and some memory for each command: off unless [`CommandOptions::keeper`] is set.
 //!

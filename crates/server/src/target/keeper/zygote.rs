@@ -16,7 +16,7 @@ use nix::unistd::{ForkResult, fork};
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
-    process::{WaitOptions, waitpid},
+    process::{Pid, WaitOptions, getpid, getppid, set_child_subreaper, wait},
     stdio::{dup2_stdin, stdin},
 };
 
@@ -60,11 +60,16 @@ fn begin() -> io::Result<()> {
 /// is `alone` in itself forks.
 fn attend(alone: bool) -> io::Result<()> {
     rustix::thread::set_name(c"ws-zygote").ok();
+    if getppid() == Some(Pid::INIT) {
+        // The server is the first process of a container, and what a command left behind would become its child: it can
+        // reap only the children that it knows. Here they are reaped with the keepers.
+        set_child_subreaper(Some(getpid()))?;
+    }
     let children = Children::watch(alone)?;
     loop {
         let (asked, ended) = children.or_readable(stdin())?;
         if ended {
-            while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+            while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         }
         if !asked {
             continue;
