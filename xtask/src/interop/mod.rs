@@ -14,7 +14,7 @@ mod kubectl;
 mod life;
 mod own;
 mod portforward;
-mod proc;
+pub(crate) mod proc;
 mod python;
 mod scripted;
 mod server;
