@@ -256,3 +256,39 @@ async fn without_a_record_nothing_starts_unless_told_otherwise() {
         assert!(if starts { lost == 2 } else { lost <= 1 }, "{all}");
     }
 }
+
+/// It sends its Close, and hangs up or not, while the command runs on: the record said that it was told the exit code.
+#[tokio::test]
+async fn a_client_that_closed_early_was_recorded_as_told() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (_folder, path) = place();
+    let server = recorded(&path, |_| {}).await;
+    for (number, stays, outcome) in [(1, false, "lost"), (2, true, "exited")] {
+        let mut socket = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let script = "trap%20%22%22%20TERM%20HUP;sleep%200.5;exit%203";
+        let request = format!(
+            "GET {HOST}?command=sh&command=-c&command={script}&stdout=true HTTP/1.1\r\nHost: {}\r\n\
+             Authorization: Bearer {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
+            server.address, server.token
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        // The answer and the first message, which is empty.
+        while !seen.ends_with(&[0x82, 1, 1]) {
+            seen.push(soon("the start", socket.read_u8()).await.unwrap());
+        }
+        // Close 1000, with a mask of zeros.
+        socket.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
+        if stays {
+            let mut rest = Vec::new();
+            soon("the end", socket.read_to_end(&mut rest)).await.unwrap();
+            assert!(String::from_utf8_lossy(&rest).contains("exit code 3"), "{rest:?}");
+        }
+        drop(socket);
+        let lines = some(&path, 1 + 2 * number).await;
+        let end = &lines[2 * number];
+        assert_eq!((&end["outcome"], &end["exit_code"]), (&outcome.into(), &3.into()), "{end}");
+        assert_eq!(end["reason"], "client_closed", "{end}");
+    }
+}

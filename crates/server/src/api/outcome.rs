@@ -2,7 +2,8 @@
 
 use super::registry::SessionKind;
 use wsstream::{
-    connection, portforward,
+    connection::{self, Side},
+    portforward,
     proto::text::printable,
     remotecommand::{self, SessionEnd},
     spdy,
@@ -78,10 +79,17 @@ impl Report for remotecommand::server::Report {
         };
         let (how, reason) = match (&self.result, &self.end) {
             (None, _) => (How::Lost, NOT_BEGUN.to_owned()),
+            // Who detaches has seen what it wanted to see.
+            (Some(Ok(_)), Some(end)) if kind == SessionKind::Attach && end.is_orderly() => {
+                (How::Ended, String::new())
+            }
             (Some(_), end) if !self.delivered() => {
                 (How::Lost, end.as_ref().map_or(NOT_BEGUN, loss).to_owned())
             }
-            (Some(Ok(_)), _) if kind == SessionKind::Exec => (How::Exited, String::new()),
+            (Some(Ok(_)), end) if kind == SessionKind::Exec => (
+                How::Exited,
+                end.as_ref().filter(|end| by_peer(end)).map_or("", |_| CLIENT_CLOSED).to_owned(),
+            ),
             (Some(Ok(_)), _) => (How::Ended, String::new()),
             (Some(Err(failure)), _) => (How::Failed, failure.as_status().reason.clone()),
         };
@@ -130,6 +138,17 @@ impl Report for LogReport {
 
 pub(super) const NOT_BEGUN: &str = "not_begun";
 
+/// The client said that it was done before the server did: it may not have waited for the end of its command.
+const CLIENT_CLOSED: &str = "client_closed";
+
+fn by_peer(end: &SessionEnd) -> bool {
+    matches!(
+        end,
+        SessionEnd::WebSocket(connection::End::Closed { by: Side::Peer, .. })
+            | SessionEnd::Spdy(spdy::End::Closed { by: Side::Peer, .. })
+    )
+}
+
 /// Why a connection was lost, in one word.
 fn loss(end: &SessionEnd) -> &'static str {
     match end {
@@ -144,6 +163,7 @@ fn loss(end: &SessionEnd) -> &'static str {
             spdy::Loss::Violation(_) => "violation",
             _ => "other",
         },
+        end if by_peer(end) => CLIENT_CLOSED,
         _ => "other",
     }
 }

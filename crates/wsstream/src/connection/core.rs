@@ -291,6 +291,11 @@ impl Core {
         read
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn peer_hung_up(&self) -> bool {
+        self.eof
+    }
+
     fn handle_eof(&mut self) -> Step {
         self.eof = true;
         match &self.closing {

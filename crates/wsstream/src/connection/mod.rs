@@ -281,6 +281,12 @@ impl Connection {
         self.handle.shared.lock().last_data()
     }
 
+    /// Whether the peer has ended its stream of bytes: behind a Close that is no loss, and nobody reads there any more.
+    #[cfg(feature = "server")]
+    pub(crate) fn peer_hung_up(&self) -> bool {
+        self.handle.shared.lock().peer_hung_up()
+    }
+
     /// What went over the connection so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

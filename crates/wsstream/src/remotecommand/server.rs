@@ -229,13 +229,16 @@ pub struct Report {
     pub dropped_sizes: u64,
     /// What the client spoke.
     pub subprotocol: Subprotocol,
+    /// The status was sent, and the client had not hung up by then.
+    told: bool,
 }
 
 impl Report {
-    /// Whether the result was handed to a client that was still there to take it.
+    /// Whether the result was handed to a client that was still there to take it. One that has closed and then hung up before
+    /// the command ended was not.
     #[must_use]
     pub fn delivered(&self) -> bool {
-        self.result.is_some() && self.end.as_ref().is_some_and(SessionEnd::is_orderly)
+        self.told && self.result.is_some() && self.end.as_ref().is_some_and(SessionEnd::is_orderly)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::remotecommand::{Failure, Streams};
 impl Report {
     /// Of a session that has not begun.
     pub(super) fn new(subprotocol: Subprotocol) -> Self {
-        Self { result: None, end: None, stats: Stats::default(), dropped_sizes: 0, subprotocol }
+        Self { result: None, end: None, stats: Stats::default(), dropped_sizes: 0, subprotocol, told: false }
     }
 }
 

@@ -61,11 +61,11 @@ where
         let (streams, status) = opened.into_streams(disconnect, &counts, &mut sizes);
         let handler = handle(request, streams, sizes.as_mut(), call);
         let result = idle.beside(|| connection.last_data(), handler).await;
-        finish(&connection, status, &subprotocol, &result).await;
-        Some(result)
+        let told = finish(&connection, status, &subprotocol, &result).await;
+        Some((result, told))
     };
     let (end, result) = join(driver, conversation).await;
-    report.result = result;
+    (report.result, report.told) = result.map_or((None, false), |(result, told)| (Some(result), told));
     report.end = Some(SessionEnd::Spdy(end));
     report.stats = counts.stats();
     let stats = connection.stats();
@@ -153,14 +153,15 @@ impl Opened {
     }
 }
 
-/// The status behind the outputs, which have ended with the handler, and the end of the connection.
+/// The status behind the outputs, which have ended with the handler, and the end of the connection; whether there was somebody
+/// to take it.
 async fn finish(
     connection: &Connection,
     status: Option<StreamWriter>,
     subprotocol: &Subprotocol,
     result: &Result<ExitCode, Failure>,
-) {
-    let mut goodbye = GoAwayStatus::OK;
+) -> bool {
+    let (mut goodbye, mut told) = (GoAwayStatus::OK, true);
     if let Some(mut status) = status {
         let sent = match status_message(subprotocol, result) {
             Some(message) => status.send(message).await,
@@ -171,9 +172,10 @@ async fn finish(
             Err(error) => {
                 debug!(%error, "the status could not be sent");
                 // To stock clients silence is success; ours looks at the goodbye, which must not be a good one.
-                goodbye = GoAwayStatus::INTERNAL_ERROR;
+                (goodbye, told) = (GoAwayStatus::INTERNAL_ERROR, false);
             }
         }
     }
     connection.shutdown(goodbye);
+    told
 }

@@ -81,16 +81,17 @@ where
         let streams = streams(&connection, &request, disconnect, &mut sizes);
         let handler = handle(request, streams, sizes.as_deref_mut(), call);
         let result = idle.beside(|| connection.last_data(), handler).await;
-        finish(&connection, &subprotocol, &result).await;
-        result
+        let told = finish(&connection, &subprotocol, &result).await;
+        (result, told)
     };
-    let (end, result) = join(driver, conversation).await;
+    let (end, (result, told)) = join(driver, conversation).await;
     Report {
         result: Some(result),
         end: Some(SessionEnd::WebSocket(end)),
         stats: connection.stats(),
         dropped_sizes: sizes.as_ref().map_or(0, |sizes| sizes.dropped()),
         subprotocol,
+        told,
     }
 }
 
@@ -132,13 +133,22 @@ async fn ready(connection: &Connection, request: &Request) {
     }
 }
 
-/// The status and the Close behind it, in one write.
-async fn finish(connection: &Connection, subprotocol: &Subprotocol, result: &Result<ExitCode, Failure>) {
+/// The status and the Close behind it, in one write; whether there was somebody to take them.
+async fn finish(
+    connection: &Connection,
+    subprotocol: &Subprotocol,
+    result: &Result<ExitCode, Failure>,
+) -> bool {
     let message = status_message(subprotocol, result);
+    let mut told = true;
     if let (Some(message), Some(mut writer)) = (message, connection.writer(ChannelId::ERROR))
         && let Err(error) = writer.queue(message).await
     {
         debug!(%error, "the status could not be sent");
+        told = false;
     }
+    // One that has closed may still read what comes; one that has hung up behind it does not.
+    told &= !connection.peer_hung_up();
     connection.shutdown(&CloseReason::code(CloseCode::NORMAL));
+    told
 }
