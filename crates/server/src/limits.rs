@@ -198,7 +198,19 @@ pub fn request_head(text: &str) -> Result<usize, String> {
     at_least(text, MIN_REQUEST_HEAD)
 }
 
-fn at_least(text: &str, least: usize) -> Result<usize, String> {
+/// The least that [`Limits::receive_buffer`] and [`Limits::shared_buffer`] may be in flags and files: one read of the wire.
+/// With nothing there would be no place for the byte that a session waits for.
+pub const MIN_BUFFER: usize = 32 << 10;
+
+/// Reads a size for [`Limits::receive_buffer`] and [`Limits::shared_buffer`].
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn buffer(text: &str) -> Result<usize, String> {
+    at_least(text, MIN_BUFFER)
+}
+
+pub(crate) fn at_least(text: &str, least: usize) -> Result<usize, String> {
     match crate::size::parse(text)? {
         size if size < least => Err(format!("{text:?} is too little: write {}KiB or more", least >> 10)),
         size => Ok(size),

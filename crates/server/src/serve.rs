@@ -10,7 +10,7 @@ use crate::{
     admin::{AdminSocket, AdminSocketError},
     api::{Access, Api, Drained},
     audit::{Audit, AuditError, AuditOptions},
-    auth::{BearerTokens, Chain, Token, TokenFileError, Users, UsersError},
+    auth::{BearerTokens, Chain, Token, TokenFile, TokenFileError, Users, UsersError},
     authz::{Policy, PolicyError},
     browser::Browsers,
     config::{AccessOptions, one_namespace},
@@ -101,7 +101,8 @@ pub enum TlsSource {
 pub enum TokenSource {
     /// One random token, made at start.
     Generated,
-    /// One token per line; blank lines and `#` comments are skipped. The first goes into the kubeconfig.
+    /// One token per line; blank lines and `#` comments are skipped. Read again when it changes; the first there is at start
+    /// goes into the kubeconfig.
     File(PathBuf),
     /// These, at least one. The first goes into the kubeconfig.
     Given(Vec<Token>),
@@ -230,14 +231,18 @@ impl Server {
                  and can take them over"
             );
         }
-        let tokens = match tokens {
-            TokenSource::Generated => vec![Token::random()],
-            TokenSource::File(path) => Token::read_file(&path)?,
+        let mut token_file = None;
+        let (token, tokens) = match tokens {
+            TokenSource::Generated => of(vec![Token::random()]),
+            TokenSource::File(path) => {
+                let (file, first) = TokenFile::read(&path)?;
+                token_file = Some(file);
+                (first, BearerTokens::default())
+            }
             TokenSource::Given(tokens) if tokens.is_empty() => return Err(ServeError::NoToken),
-            TokenSource::Given(tokens) => tokens,
-            TokenSource::None => Vec::new(),
+            TokenSource::Given(tokens) => of(tokens),
+            TokenSource::None => (None, BearerTokens::default()),
         };
-        let token = tokens.first().cloned();
         let users = access.users.as_deref().map(Users::read_file).transpose()?;
         let policy = access.policy.as_deref().map(Policy::read_file).transpose()?;
         let certified = access.tls.client_ca.is_some() && !matches!(tls, TlsSource::Insecure);
@@ -294,11 +299,15 @@ impl Server {
             contents.write(path)?;
         }
         let files = [
+            token_file.as_ref().map(TokenFile::stale),
             users.as_ref().map(Users::stale),
             policy.as_ref().map(Policy::stale),
             live.as_ref().map(Live::stale),
         ];
-        let mut chain = Chain::new().then(BearerTokens::new(tokens));
+        let mut chain = Chain::new().then(tokens);
+        if let Some(file) = token_file {
+            chain = chain.then(file);
+        }
         if let Some(users) = users {
             chain = chain.then(users);
         }
@@ -329,6 +338,11 @@ impl Server {
             metrics,
         })
     }
+}
+
+/// The first token, and all of them.
+fn of(tokens: Vec<Token>) -> (Option<Token>, BearerTokens) {
+    (tokens.first().cloned(), BearerTokens::new(tokens))
 }
 
 /// The names of the server. Where it listens on all addresses it cannot know them; an address is no way to rebind.

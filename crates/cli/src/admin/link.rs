@@ -15,17 +15,18 @@ use std::fmt::Write as _;
 #[command(after_help = "\
 Examples:
   wsstream link --user ann              a page may act as ann
-  wsstream link --user ann --group ops  with what the policy allows the group as well
+  wsstream link --user kiosk --group ops  one whom the users file does not name, with what the policy
+                                        allows the group
 
-The link is good once and for a minute; what it is traded for is good for an hour, also when the
-user is removed from the users file. It is a credential: send it to nobody. The server has no page
+The link is good once and for a minute; what it is traded for is good for an hour, or until the user
+is removed from the users file, which also says the groups of whom it names. It is a credential: send it to nobody. The server has no page
 of its own to open; yours takes the part behind #, which browsers do not send, as CODE: POST
 /auth/exchange with {\"code\": CODE} answers with the token.")]
 pub(crate) struct LinkArgs {
     /// Who the browser is taken for; the policy has to allow them what they are to do
     #[arg(long, value_name = "NAME", default_value = "operator")]
     user: String,
-    /// A group of that user. May be repeated
+    /// A group of that user, if the users file does not name them. May be repeated
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
     #[command(flatten)]

@@ -1,10 +1,8 @@
 //! The admin socket: the flag, and where it is when nobody says.
 
-use super::place::name_of;
 use crate::admin;
 use crate::failure::Failure;
 use clap::Args;
-use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use wsstream_server::Config;
 use wsstream_server::admin::AdminSocket;
@@ -15,7 +13,8 @@ use wsstream_server::config::AdminPlace;
 #[command(next_help_heading = "Operation")]
 pub(crate) struct AdminArgs {
     /// The unix socket for `wsstream ps`, `kill` and `drain`, for you and root alone, or `off`
-    /// [default: $XDG_RUNTIME_DIR/wsstream/ADDR-PORT.admin, or below /run/wsstream if that is there; else none]
+    /// [default: $XDG_RUNTIME_DIR/wsstream/ADDR-PORT.admin, or below /run/wsstream if that is there; else none. With
+    /// unix sockets alone the name is made of the first one's path]
     #[arg(long, value_name = "PATH")]
     pub(super) admin_socket: Option<AdminPlace>,
 }
@@ -36,7 +35,7 @@ impl AdminArgs {
 pub(super) fn open(
     place: &AdminPlace,
     given: Option<UnixListener>,
-    first: SocketAddr,
+    name: &str,
 ) -> Result<Option<AdminSocket>, Failure> {
     if let Some(given) = given {
         return Ok(Some(AdminSocket::given(given)));
@@ -46,7 +45,7 @@ pub(super) fn open(
         AdminPlace::At(path) => AdminSocket::bind(path).map(Some).map_err(Failure::local),
         AdminPlace::Default => {
             let Some(directory) = admin::directories().into_iter().next() else { return Ok(None) };
-            let path = directory.join(name_of(first, std::process::id()) + admin::SUFFIX);
+            let path = directory.join(name.to_owned() + admin::SUFFIX);
             let bound = AdminSocket::bind(&path);
             // Nobody asked for it: the server is worth more.
             Ok(bound.inspect_err(|error| tracing::warn!(%error, "no `wsstream ps`")).ok())

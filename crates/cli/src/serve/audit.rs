@@ -4,8 +4,8 @@ use super::typed::{at_least_one, set};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use wsstream_server::audit::{ArgvPolicy, AuditTo, OnFailure};
-use wsstream_server::{Config, size};
+use wsstream_server::Config;
+use wsstream_server::audit::{ArgvPolicy, AuditTo, OnFailure, file_size};
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -23,14 +23,15 @@ pub(crate) struct AuditArgs {
     /// for standard output]
     #[arg(long, value_name = "POLICY")]
     audit_fail: Option<OnFailure>,
-    /// Rename the file to FILE.1, and so on, before it grows larger than this [default: 100MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    /// Rename the file to FILE.1, and so on, before it grows larger than this, at least 64KiB
+    /// [default: 100MiB]
+    #[arg(long, value_name = "SIZE", value_parser = file_size)]
     audit_max_size: Option<usize>,
     /// How many such files to keep [default: 10]
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     audit_keep: Option<usize>,
     /// Serve the metrics of Prometheus as plain HTTP here, without authentication; on loopback only, such as
-    /// 127.0.0.1:9443. They are at /metrics of the server itself too, for who has a token [default: off]
+    /// 127.0.0.1:9443. They are at /metrics of the server itself too, for whom the policy lets `get` that path [default: off]
     #[arg(long, value_name = "ADDR:PORT", value_parser = super::parse_address)]
     pub(super) metrics_listen: Option<SocketAddr>,
 }

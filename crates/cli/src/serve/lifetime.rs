@@ -16,13 +16,13 @@ use wsstream_server::api::Sessions;
 
 /// Runs until it is told to stop.
 pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, Failure> {
-    let Plan { config, place, inherited, first } = plan;
+    let Plan { config, place, inherited, name } = plan;
     let mut manager = Manager::of_this_service();
     let specs = config.pods.clone();
     let keeper = config.session.command.keeper.clone();
     let admin_place = config.admin_socket.clone();
     let only_inherited = config.listen.is_empty();
-    let (mut options, pods) = config.into_parts().map_err(Failure::local)?;
+    let (mut options, pods) = config.into_parts_beside(!inherited.tcp.is_empty()).map_err(Failure::local)?;
     if only_inherited {
         options.listen.clear();
     }
@@ -39,7 +39,7 @@ pub(super) async fn run(plan: Plan, mut interrupts: Interrupts) -> Result<Exit, 
     let _written = place.map(Place::written);
     // Last of what can fail: no command runs for a server that then cannot listen, or read who may use it.
     pods.start(bound.pods()).map_err(Failure::local)?;
-    let mut admin = match admin::open(&admin_place, inherited.admin, first)? {
+    let mut admin = match admin::open(&admin_place, inherited.admin, &name)? {
         Some(socket) => Some(
             Admin::start(socket, bound.api(), bound.url())
                 .map_err(|error| Failure::local(format!("admin socket: {error}")))?,

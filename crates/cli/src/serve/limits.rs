@@ -3,8 +3,10 @@
 use super::typed::{Off, at_least_one, clock, set, set_off};
 use clap::Args;
 use std::time::Duration;
-use wsstream_server::limits::{bandwidth_or_off, count_or_off, message, patience, rate_or_off, request_head};
-use wsstream_server::{Config, Rate, size};
+use wsstream_server::limits::{
+    bandwidth_or_off, buffer, count_or_off, message, patience, rate_or_off, request_head,
+};
+use wsstream_server::{Config, Rate};
 
 /// What was typed. What was not typed stays as the configuration file or the default has it.
 #[derive(Debug, Args)]
@@ -42,8 +44,9 @@ pub(crate) struct LimitArgs {
     /// The longest message taken from a WebSocket client, at least 64KiB [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = message)]
     max_message: Option<u64>,
-    /// What may wait in one session for a command that does not read; then the client is slowed [default: 256KiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    /// What may wait in one session for a command that does not read, at least 32KiB; then the client is slowed
+    /// [default: 256KiB]
+    #[arg(long, value_name = "SIZE", value_parser = buffer)]
     receive_buffer: Option<usize>,
     /// The longest request head, at least 8KiB; the command of an exec is part of it [default: 128KiB]
     #[arg(long, value_name = "SIZE", value_parser = request_head)]
@@ -135,6 +138,7 @@ mod tests {
             ("--tls-handshake-timeout 0s", "write 100ms or more"),
             ("--request-head-timeout 0s", "write 100ms or more"),
             ("--max-message 0", "write 64KiB or more"),
+            ("--receive-buffer 0", "write 32KiB or more"),
             ("--max-request-head 1", "write 8KiB or more"),
         ] {
             let error = applied(typed, Limits::default()).unwrap_err();

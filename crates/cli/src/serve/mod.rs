@@ -133,8 +133,8 @@ struct Plan {
     /// None where there is no port to write down.
     place: Option<Place>,
     inherited: Inherited,
-    /// The first address, for the names of files.
-    first: SocketAddr,
+    /// What the names of files begin with.
+    name: String,
 }
 
 /// Runs the verb until it is told to stop.
@@ -163,6 +163,10 @@ impl ServeArgs {
         }
         // kubectl knows no unix sockets.
         let ports = !config.listen.is_empty() || handed.is_some();
+        let name = match config.access.listen_unix.first() {
+            Some(path) if !ports => place::name_of_path(path, std::process::id()),
+            _ => place::name_of(first, std::process::id()),
+        };
         let place = match self.kubeconfig.or(config.kubeconfig) {
             chosen if ports => Some(Place::new(chosen, first)?),
             _ => None,
@@ -210,7 +214,7 @@ impl ServeArgs {
             config.pods.push(host);
         }
         self.forward.apply(&mut config)?;
-        Ok(Plan { config, place, inherited: self.inherited, first })
+        Ok(Plan { config, place, inherited: self.inherited, name })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,10 +81,37 @@ pub(super) fn name_of(address: SocketAddr, pid: u32) -> String {
     name.replace(':', "_")
 }
 
+/// A name that is a part of the path of a socket must be short.
+const LONGEST: usize = 60;
+
+/// The same for one that listens on a unix socket alone: no two have the same path.
+pub(super) fn name_of_path(socket: &Path, pid: u32) -> String {
+    let path = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    match path.to_str() {
+        // One sign for each, so that no two paths have the same name.
+        Some(text) if text.len() <= LONGEST && text.chars().all(plain) => {
+            format!("unix{}", text.replace('_', "~").replace('/', "_"))
+        }
+        _ => format!("unix-pid{pid}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::default_file;
-    use std::path::PathBuf;
+    use super::{default_file, name_of_path};
+    use std::path::{Path, PathBuf};
+
+    /// They shared the name of a port that none of them listened on.
+    #[test]
+    fn servers_on_unix_sockets_alone_shared_one_name() {
+        let name = |path: &str| name_of_path(Path::new(path), 5);
+        assert_eq!(name("/run/wsstream/api.sock"), "unix_run_wsstream_api.sock");
+        assert_eq!(name("/run/a_b"), "unix_run_a~b");
+        assert_eq!(name("/x y"), "unix-pid5");
+        assert_eq!(name(&format!("/{}", "x".repeat(60))), "unix-pid5");
+        assert!(name("relative").ends_with("_relative"));
+    }
 
     #[test]
     fn the_default_file_is_named_after_the_address() {

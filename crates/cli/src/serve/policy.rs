@@ -3,8 +3,9 @@
 use super::typed::{Off, at_least_one, clock, set, set_off};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
+use wsstream_server::limits::buffer;
 use wsstream_server::target::{Background, Keeper, OnDisconnect};
-use wsstream_server::{Config, duration, size};
+use wsstream_server::{Config, duration};
 
 /// The word by which this program is started to keep commands. Not a verb: nobody types it.
 pub(super) const KEEPER: &str = "__keep";
@@ -47,9 +48,9 @@ pub(crate) struct PolicyArgs {
     /// Connections open at once; further ones wait until one ends [default: 1024]
     #[arg(long, value_name = "NUMBER", value_parser = connections)]
     max_connections: Option<usize>,
-    /// What may wait in all sessions together for readers that are slow, beyond 32 KiB of each. When it is used up
+    /// What may wait in all sessions together for readers that are slow, beyond 32 KiB of each, at least 32KiB. When it is used up
     /// sessions are slowed to the speed of their readers [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = buffer)]
     shared_buffer: Option<usize>,
     /// Start commands directly, without the small process beside each that ends everything they have started, also
     /// what has left their process group, and also when the server is killed
@@ -171,6 +172,7 @@ mod tests {
             (["--kill-grace", "10"], "is not a time"),
             (["--max-connections", "0"], "1 or more"),
             (["--shared-buffer", "64M"], "is not a size"),
+            (["--shared-buffer", "0"], "write 32KiB or more"),
         ] {
             let error = applied(&typed).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -56,6 +56,8 @@ const TABLE: &[Attack] = &[
     attack("a kubelet's port", "POST /portForward/default/host HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer READER\r\nContent-Length: 0\r\n\r\n", 403, "cannot create resource \\\"pods/portforward\\\""),
     attack("a method in a header", exec!("Authorization: Bearer READER\r\nX-HTTP-Method-Override: PUT\r\n"), 403, "cannot create"),
     attack("another user in a header", exec!("Authorization: Bearer READER\r\nImpersonate-User: admin\r\nImpersonate-Group: system:masters\r\n"), 403, "User \\\"reader\\\" cannot create"),
+    attack("metrics of one who may all by stars", "GET /metrics HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer ADMIN\r\n\r\n", 403, "cannot get path \\\"/metrics\\\""),
+    attack("metrics of one who may look", "GET /metrics HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer READER\r\n\r\n", 403, "cannot get path"),
     attack("exec of one whom no rule names", exec!("Authorization: Bearer NOBODY\r\n"), 403, "User \\\"nobody\\\" cannot create"),
     attack("a list of one whom no rule names", "GET /api/v1/pods HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer NOBODY\r\n\r\n", 403, "cannot list resource \\\"pods\\\" in API group \\\"\\\" at the cluster scope"),
     attack("whether a pod exists", "GET /api/v1/namespaces/default/pods/nope HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer NOBODY\r\n\r\n", 403, "pods \\\"nope\\\" is forbidden"),

@@ -114,6 +114,25 @@ async fn a_socket_of_the_manager_is_served_and_is_not_inherited_by_commands() {
     assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
 }
 
+/// Beside a unix socket, ports that were handed over had no token that would have let anybody in.
+#[tokio::test]
+async fn a_handed_over_port_beside_a_unix_socket_was_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let unix = format!("--listen unix:{}/api", directory.path().display());
+    let mut child = with_socket(socket, "wsstream.socket", &kubeconfig, &unix).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let banner = read_banner(&mut output).await;
+    assert!(banner.starts_with(&format!("wsstream is serving https://{address}\n")), "{banner}");
+    assert!(directory.path().join("api").exists());
+    let output = run(&mut client(&kubeconfig, &["exec", "host", "--", "echo", "in"])).await;
+    assert_eq!(stdout(&output), "in\n", "{}", stderr(&output));
+    signal_child(&child, Signal::TERM);
+    assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_socket_that_cannot_be_served_is_named() {
     let directory = tempfile::tempdir().unwrap();

@@ -117,7 +117,19 @@ async fn link(State(shared): State<Arc<Shared>>, request: Request) -> Result<Res
     if user.is_empty() || user.chars().any(char::is_control) {
         return Err(Refusal::bad_request("user must not be empty or hold control characters"));
     }
-    let identity = Identity::new(user).groups(query.all("group"));
+    let groups: Vec<String> = query.all("group").collect();
+    let identity = match shared.api.listed(user) {
+        None => Identity::new(user).groups(groups),
+        Some(Ok(_)) if !groups.is_empty() => {
+            return Err(Refusal::bad_request(format!("the users file says which groups {user:?} has")));
+        }
+        Some(Ok(listed)) => listed,
+        Some(Err(_)) => {
+            return Err(Refusal::bad_request(format!(
+                "the users file says that the time of {user:?} is over"
+            )));
+        }
+    };
     if let Some(caller) = request.extensions().get::<Caller>() {
         tracing::info!(uid = caller.uid, pid = caller.pid, ?user, "an operator makes a one-time link");
     }

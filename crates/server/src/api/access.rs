@@ -1,7 +1,7 @@
 //! Everything that decides whether a request is served.
 
 use crate::{
-    auth::{Authenticator, Links},
+    auth::{Authenticator, Denied, Identity, Links},
     authz::{Authorizer, Everything},
     browser::Browsers,
 };
@@ -39,6 +39,14 @@ impl Access {
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Box::new(authorizer);
         self
+    }
+
+    /// What is true now of somebody who was named before.
+    pub(super) fn present(&self, identity: Identity) -> Result<Identity, Denied> {
+        if !identity.listed {
+            return Ok(identity);
+        }
+        self.authenticator.listed(&identity.user).unwrap_or(Err(Denied::Unknown))
     }
 }
 

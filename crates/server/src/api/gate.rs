@@ -123,9 +123,21 @@ impl Caller {
         &self.identity.user
     }
 
-    /// What the server counts; nothing of it names anybody.
-    pub(crate) fn metrics(&self) -> String {
-        self.api.metrics()
+    /// What the server counts, for who may `get` the path.
+    pub(crate) async fn metrics(&self) -> Result<String, Refusal> {
+        let user = &self.identity;
+        let (resource, empty) = ("/metrics", "");
+        let asked = Attributes {
+            user,
+            verb: "get",
+            resource,
+            subresource: empty,
+            namespace: empty,
+            name: empty,
+            container: empty,
+        };
+        self.authorize(asked).await?;
+        Ok(self.api.metrics())
     }
 
     /// Leads to a pod, for what concerns all of it.
@@ -212,9 +224,13 @@ impl Caller {
             "" => "at the cluster scope".to_owned(),
             namespace => format!("in the namespace {namespace:?}"),
         };
+        // A path has no kind.
+        let (kind, what) = match resource.starts_with('/') {
+            true => ("", format!("path {full:?}")),
+            false => (resource, format!("resource {full:?} in API group \"\" {place}")),
+        };
         let reason = if forbidden.reason.is_empty() { String::new() } else { format!(": {forbidden}") };
-        let why =
-            format!("User {:?} cannot {verb} resource {full:?} in API group \"\" {place}{reason}", user.user);
-        Err(Status::forbidden(resource, name, why).into())
+        let why = format!("User {:?} cannot {verb} {what}{reason}", user.user);
+        Err(Status::forbidden(kind, name, why).into())
     }
 }

@@ -156,7 +156,7 @@ impl Api {
     }
 
     /// What is counted, for Prometheus, as OpenMetrics text ([`CONTENT_TYPE`](crate::metrics::CONTENT_TYPE)). `/metrics` of
-    /// the router answers with it, behind authentication.
+    /// the router answers with it to who may `get` that path.
     #[must_use]
     pub fn metrics(&self) -> String {
         // Fails as writing to a String does: never.
@@ -183,9 +183,15 @@ impl Api {
         &self.shared.options.limits.shared
     }
 
-    /// Mints one-time links for people who are known already. Their tokens are good for everything that the identity may do.
+    /// Mints one-time links for people who are known already. Their tokens are good for everything that the identity may do
+    /// when they are used.
     pub fn links(&self) -> &auth::Links {
         &self.shared.access.links
+    }
+
+    /// What the list of users says of one of this name; see [`Authenticator::listed`](auth::Authenticator::listed).
+    pub(crate) fn listed(&self, user: &str) -> Option<Result<auth::Identity, auth::Denied>> {
+        self.shared.access.authenticator.listed(user)
     }
 
     fn session_options(&self) -> Options {
@@ -256,9 +262,10 @@ async fn method_not_allowed() -> Refusal {
     Status::method_not_allowed("the server does not allow this method on the requested resource").into()
 }
 
-/// Numbers and no names: whoever is let in may see them.
-async fn metrics_of(caller: gate::Caller) -> Response {
-    answer::with_type(http::StatusCode::OK, crate::metrics::CONTENT_TYPE, caller.metrics())
+/// Numbers and no names, for whom the policy lets read them: how busy a server is, and which limits are near, is of use to an
+/// attacker.
+async fn metrics_of(caller: gate::Caller) -> Result<Response, Refusal> {
+    Ok(answer::with_type(http::StatusCode::OK, crate::metrics::CONTENT_TYPE, caller.metrics().await?))
 }
 
 /// Runs before any routing decision that depends on what exists.
@@ -267,7 +274,10 @@ async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> R
     let outcome = match auth::normalise(&mut head) {
         Ok(()) => match api.shared.access.authenticator.authenticate(&head).await {
             // Nobody else's: perhaps one that a page was given.
-            Err(auth::Denied::Unknown) => api.links().authenticate(&head).await,
+            Err(auth::Denied::Unknown) => match api.links().authenticate(&head).await {
+                Ok(identity) => api.shared.access.present(identity),
+                denied => denied,
+            },
             decided => decided,
         },
         Err(denied) => Err(denied),

@@ -71,6 +71,13 @@ impl Out {
             Self::File(log) => log.write(line),
         }
     }
+
+    /// What was written is on the disk.
+    pub(super) fn sync(&self) {
+        if let Self::File(log) = self {
+            log.sync();
+        }
+    }
 }
 
 impl Log {
@@ -99,6 +106,7 @@ impl Log {
         let ours = self.file.metadata()?;
         let there = fs::symlink_metadata(&self.path);
         if !there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            self.sync();
             self.reopen()?;
         }
         self.looked = Instant::now();
@@ -106,6 +114,7 @@ impl Log {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        self.sync();
         for number in (1..self.keep).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -114,6 +123,13 @@ impl Log {
         }
         fs::rename(&self.path, self.numbered(1))?;
         self.reopen()
+    }
+
+    /// What is closed is on the disk. A disk that cannot is no reason to lose the lines that come: it is told, not returned.
+    fn sync(&self) {
+        if let Err(error) = self.file.sync_data() {
+            tracing::warn!(path = %self.path.display(), %error, "the audit log cannot be synced to the disk");
+        }
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -13,7 +13,7 @@ mod options;
 mod queue;
 
 pub(crate) use line::{Asked, Ended, Refused, Started};
-pub use options::{ArgvPolicy, AuditOptions, AuditTo, OnFailure};
+pub use options::{ArgvPolicy, AuditOptions, AuditTo, MIN_SIZE, OnFailure, file_size};
 
 use crate::rate::{Bucket, Rate};
 use argv::Hasher;
@@ -149,11 +149,11 @@ impl Audit {
         self.0.queue.lost()
     }
 
-    /// Writes what waits, and a last line. Gives up after some seconds. Nothing is recorded afterwards.
+    /// Writes what waits, and a last line, and syncs the file. Gives up after some seconds. Nothing is recorded afterwards.
     pub(crate) async fn close(&self) {
         let (tell, told) = tokio::sync::oneshot::channel();
         let closed = line::Closed { time: Timestamp::now(), event: "close", instance: &self.0.instance };
-        self.0.queue.push(text(&closed), Wanted::Told(tell));
+        self.0.queue.push(text(&closed), Wanted::Synced(tell));
         let _ = timeout(PATIENCE, told).await;
         self.0.queue.close();
     }

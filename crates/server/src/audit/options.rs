@@ -89,6 +89,17 @@ pub struct AuditOptions {
     pub queue: usize,
 }
 
+/// The least that [`AuditOptions::max_size`] may be in flags and files: one long command, and not a file for each line.
+pub const MIN_SIZE: usize = 64 << 10;
+
+/// Reads a size for [`AuditOptions::max_size`].
+///
+/// # Errors
+/// A clause that says what to write instead.
+pub fn file_size(text: &str) -> Result<usize, String> {
+    crate::limits::at_least(text, MIN_SIZE)
+}
+
 impl Default for AuditOptions {
     fn default() -> Self {
         Self {

@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 pub(super) enum Wanted {
     /// Its writer is told, and nothing has happened.
     Told(oneshot::Sender<bool>),
+    /// The same, and it is on the disk, with all before it.
+    Synced(oneshot::Sender<bool>),
     /// It is tried again.
     Kept,
     /// It is lost, and counted.
@@ -91,7 +93,7 @@ impl Queue {
     fn give_up(&self, line: Line) {
         match line.wanted {
             // Whoever waited may have gone.
-            Wanted::Told(tell) => _ = tell.send(false),
+            Wanted::Told(tell) | Wanted::Synced(tell) => _ = tell.send(false),
             Wanted::Kept | Wanted::Droppable => _ = self.lost.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -106,8 +108,13 @@ impl Queue {
                     if std::mem::take(&mut failing) {
                         tracing::info!("the audit log can be written again");
                     }
-                    if let Wanted::Told(tell) = line.wanted {
-                        let _ = tell.send(true);
+                    match line.wanted {
+                        Wanted::Told(tell) => _ = tell.send(true),
+                        Wanted::Synced(tell) => {
+                            out.sync();
+                            let _ = tell.send(true);
+                        }
+                        Wanted::Kept | Wanted::Droppable => {}
                     }
                 }
                 Err(error) => {

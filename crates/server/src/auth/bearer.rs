@@ -2,6 +2,7 @@
 //! core dump nor the time of an answer tells one.
 
 use super::{Authenticator, Denied, Identity, presented};
+use crate::reload::read_text;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
@@ -13,6 +14,9 @@ use std::{
 };
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
+
+/// A million bytes are ten thousand tokens.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// A secret. `Debug` does not show it; [`Token::expose`] does. Not `PartialEq`: tokens are compared by digest, in
 /// constant time.
@@ -50,11 +54,10 @@ impl Token {
     }
 
     /// Reads a token file: one token per line; blank lines and lines that start with `#` are skipped. At least one is
-    /// required. Warns in the log when others than the owner may read the file.
+    /// required.
     pub fn read_file(path: &Path) -> Result<Vec<Self>, TokenFileError> {
         let fail = |fault| TokenFileError { path: path.to_owned(), fault };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(TokenFileFault::Read(e)))?;
-        crate::tls::warn_if_readable_by_others(path, "token file");
+        let text = read_text(path, FILE_BYTES).map_err(|e| fail(TokenFileFault::Read(e)))?;
         let mut tokens = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -123,7 +126,7 @@ impl BearerTokens {
         self.known.get(usize::try_from(found).ok()?).map(|(user, _)| user.as_str())
     }
 
-    fn check(&self, head: &Parts) -> Result<Identity, Denied> {
+    pub(super) fn check(&self, head: &Parts) -> Result<Identity, Denied> {
         let token = presented(head)?.ok_or(Denied::Missing)?;
         self.lookup(&token).map(Identity::new).ok_or(Denied::Unknown)
     }

@@ -82,6 +82,10 @@ impl Authenticator for Chain {
     fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>> {
         Box::pin(self.check(head))
     }
+
+    fn listed(&self, user: &str) -> Option<Result<Identity, Denied>> {
+        self.sources.iter().find_map(|source| source.listed(user))
+    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl Links {
     }
 
     /// A code of 256 random bits that lets its bearer in as `identity`: once, and within a minute. Show it to that person
-    /// alone, as `https://HOST/#CODE`. `None` when a thousand are open.
+    /// alone, as `https://HOST/#CODE`. `None` when a thousand are open. What it is traded for is good for as long as a user
+    /// that is [`listed`](Identity::listed) is, and with the groups that it has then.
     pub fn mint(&self, identity: &Identity) -> Option<Token> {
         self.mint_at(identity, Instant::now())
     }

@@ -5,11 +5,13 @@ mod bearer;
 mod chain;
 mod credential;
 mod links;
+mod token_file;
 mod users;
 
 pub use bearer::{BearerTokens, Token, TokenFileError};
 pub use chain::{Chain, ConnectionIdentity};
 pub use links::Links;
+pub use token_file::TokenFile;
 pub use users::{Users, UsersError};
 
 pub(crate) use credential::{forget, normalise, presented};
@@ -26,12 +28,22 @@ pub struct Identity {
     pub user: String,
     /// The groups that the caller belongs to, for authorisation; in the order in which the source of the identity has them.
     pub groups: Vec<String>,
+    /// Whether its source keeps a list, and says later as well whether this user still stands on it
+    /// ([`Authenticator::listed`]). Sessions and the tokens of one-time links end with the entry.
+    pub listed: bool,
 }
 
 impl Identity {
     /// A caller of this name, without groups.
     pub fn new(user: impl Into<String>) -> Self {
-        Self { user: user.into(), groups: Vec::new() }
+        Self { user: user.into(), groups: Vec::new(), listed: false }
+    }
+
+    /// The same caller, whom [`Authenticator::listed`] knows.
+    #[must_use]
+    pub fn listed(mut self) -> Self {
+        self.listed = true;
+        self
     }
 
     /// The same caller with exactly these groups.
@@ -86,6 +98,14 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Looks at the head of a request: method, URI and headers. A token that came as a WebSocket subprotocol stands in
     /// the `Authorization` header, as if it had been sent there; handlers see neither.
     fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>>;
+
+    /// What the list of users says now of one of this name: with the present groups, or that its time is over. `None`: there is
+    /// nobody of the name, or no list, as by default. It is asked again and again for whom it has named
+    /// ([`Identity::listed`]): it must not wait for anything.
+    fn listed(&self, user: &str) -> Option<Result<Identity, Denied>> {
+        let _ = user;
+        None
+    }
 }
 
 /// Lets everybody in as `anonymous`. Only for a router that sits behind another authenticated layer, or for tests.

@@ -8,7 +8,7 @@ use http::request::Parts;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -62,10 +62,15 @@ impl Authenticator for Users {
     fn authenticate<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Identity, Denied>> {
         Box::pin(std::future::ready(self.check(head, Timestamp::now())))
     }
+
+    fn listed(&self, user: &str) -> Option<Result<Identity, Denied>> {
+        self.known.current().named(user, Timestamp::now())
+    }
 }
 
 struct Known {
     users: Vec<User>,
+    by_name: BTreeMap<String, usize>,
     /// The digest of each token and the index of its user.
     tokens: Vec<(Digest, u32)>,
 }
@@ -73,6 +78,15 @@ struct Known {
 struct User {
     identity: Identity,
     expires: Option<Timestamp>,
+}
+
+impl User {
+    fn at(&self, now: Timestamp) -> Result<Identity, Denied> {
+        match self.expires {
+            Some(expires) if now >= expires => Err(Denied::Expired),
+            _ => Ok(self.identity.clone()),
+        }
+    }
 }
 
 impl fmt::Debug for Known {
@@ -92,10 +106,11 @@ impl Known {
         }
         let user =
             usize::try_from(found).ok().and_then(|index| self.users.get(index)).ok_or(Denied::Unknown)?;
-        if user.expires.is_some_and(|expires| now >= expires) {
-            return Err(Denied::Expired);
-        }
-        Ok(user.identity.clone())
+        user.at(now)
+    }
+
+    fn named(&self, name: &str, now: Timestamp) -> Option<Result<Identity, Denied>> {
+        self.by_name.get(name).and_then(|index| self.users.get(*index)).map(|user| user.at(now))
     }
 
     fn read(path: &Path) -> Result<Self, UsersError> {
@@ -107,15 +122,14 @@ impl Known {
     fn parse(text: &str) -> Result<Self, (usize, String)> {
         let raw: RawFile = toml::from_str(text)
             .map_err(|error| (error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
-        let mut known = Self { users: Vec::new(), tokens: Vec::new() };
-        let mut names = BTreeSet::new();
+        let mut known = Self { users: Vec::new(), by_name: BTreeMap::new(), tokens: Vec::new() };
         for (index, raw) in (0u32..).zip(raw.user) {
             let at = raw.span().start;
             let raw = raw.into_inner();
             if raw.name.is_empty() || raw.name.chars().any(char::is_control) {
                 return Err((at, "a user's name must not be empty or hold control characters".to_owned()));
             }
-            if !names.insert(raw.name.clone()) {
+            if known.by_name.insert(raw.name.clone(), known.users.len()).is_some() {
                 return Err((at, format!("there are two users named {:?}", raw.name)));
             }
             if raw.tokens.is_empty() {
@@ -146,7 +160,7 @@ impl Known {
                     (at, format!("expires: {typed:?} is not an RFC 3339 time with its offset, such as 2027-01-31T00:00:00Z"))
                 })
             });
-            let identity = Identity::new(raw.name).groups(raw.groups);
+            let identity = Identity::new(raw.name).groups(raw.groups).listed();
             known.users.push(User { identity, expires: expires.transpose()? });
         }
         Ok(known)
@@ -237,15 +251,19 @@ mod tests {
         );
         let known = Known::parse(&text).unwrap();
         let at = |token: &str, time: &str| known.lookup(token.as_bytes(), time.parse().unwrap());
-        let ann = Identity::new("ann").groups(["ops", "dev"]);
+        let ann = Identity::new("ann").groups(["ops", "dev"]).listed();
         assert_eq!(at("one", "2030-01-01T00:00:00Z"), Ok(ann.clone()));
         assert_eq!(at("two", "2030-01-01T00:00:00Z"), Ok(ann));
-        assert_eq!(at("three", "2025-12-31T22:59:59Z"), Ok(Identity::new("ben")));
+        assert_eq!(at("three", "2025-12-31T22:59:59Z"), Ok(Identity::new("ben").listed()));
         assert_eq!(at("three", "2025-12-31T23:00:00Z"), Err(Denied::Expired));
         assert_eq!(at("four", "2026-01-01T00:00:00Z"), Err(Denied::Expired));
         for wrong in ["", "on", "onee", "ONE"] {
             assert_eq!(at(wrong, "2025-01-01T00:00:00Z"), Err(Denied::Unknown), "{wrong}");
         }
+        let named = |name: &str, time: &str| known.named(name, time.parse().unwrap());
+        assert_eq!(named("ben", "2025-12-31T22:59:59Z"), Some(Ok(Identity::new("ben").listed())));
+        assert_eq!(named("ben", "2025-12-31T23:00:00Z"), Some(Err(Denied::Expired)));
+        assert_eq!(named("dan", "2025-01-01T00:00:00Z"), None);
         assert_eq!(Known::parse("").unwrap().lookup(b"", Timestamp::UNIX_EPOCH), Err(Denied::Unknown));
     }
 
@@ -288,14 +306,14 @@ mod tests {
         let users = Users::read_file(&path).unwrap();
         let users = Users { known: users.known.always() };
         let now = Timestamp::now();
-        assert_eq!(users.check(&head("one"), now), Ok(Identity::new("ann")));
+        assert_eq!(users.check(&head("one"), now), Ok(Identity::new("ann").listed()));
         std::fs::write(&path, line("ben", "two")).unwrap();
         assert_eq!(users.check(&head("one"), now), Err(Denied::Unknown), "taken out");
-        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben")));
+        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben").listed()));
         std::fs::write(&path, "[[user").unwrap();
-        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben")));
+        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben").listed()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben")));
+        assert_eq!(users.check(&head("two"), now), Ok(Identity::new("ben").listed()));
         assert!(Users::read_file(&path).unwrap_err().to_string().contains("users.toml: No such file"));
     }
 }

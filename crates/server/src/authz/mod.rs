@@ -19,7 +19,7 @@ pub struct Attributes<'a> {
     /// `get`, `list`, `watch` or `create`. Exec, attach and port-forward are `create` whatever their HTTP method: a
     /// role that may only read must not run code by a GET.
     pub verb: &'static str,
-    /// `pods` or `namespaces`.
+    /// `pods` or `namespaces`; or `/metrics`, a path that is no resource, for which all that follows is empty.
     pub resource: &'static str,
     /// `exec`, `attach`, `portforward` or `log`; empty for the resource itself.
     pub subresource: &'static str,

@@ -36,12 +36,18 @@ const FILE_BYTES: u64 = 1 << 20;
 /// resources = ["pods/exec"]
 /// pods = ["web", "batch-*"]
 /// containers = ["shell"]
+///
+/// [[rule]]                       # what the server counts
+/// users = ["prometheus"]
+/// verbs = ["get"]
+/// resources = ["/metrics"]
 /// ```
 ///
 /// `users` and `groups` say whom a rule is for (one of the two must name them), `verbs` and `resources` what it allows;
 /// `read_only = true` stands for `get`, `list` and `watch` of everything. `namespaces`, `pods` and `containers` narrow
 /// it; left out they mean any. A `*` at the end of a word stands for any rest. A rule that narrows to pods does not
-/// allow to list them all, one that narrows to containers does not allow port-forward, which has none.
+/// allow to list them all, one that narrows to containers does not allow port-forward, which has none. `/metrics` is no
+/// resource, as in Kubernetes: a rule has to name it, `*` and `read_only` do not mean it.
 #[derive(Debug)]
 pub struct Policy {
     rules: Reloading<Rules>,
@@ -85,8 +91,17 @@ struct Rule {
 }
 
 const VERBS: [&str; 5] = ["get", "list", "watch", "create", "*"];
-const RESOURCES: [&str; 8] =
-    ["namespaces", "pods", "pods/exec", "pods/attach", "pods/portforward", "pods/log", "pods/*", "*"];
+const RESOURCES: [&str; 9] = [
+    "namespaces",
+    "pods",
+    "pods/exec",
+    "pods/attach",
+    "pods/portforward",
+    "pods/log",
+    "pods/*",
+    "*",
+    "/metrics",
+];
 
 /// Whether a word of a rule means `name`. An empty name is no name: only `*` means it, too.
 fn means(word: &str, name: &str) -> bool {
@@ -109,7 +124,11 @@ impl Rule {
         let pod = if asked.resource == "pods" { asked.name } else { "" };
         (any(&self.users, &user.user) || user.groups.iter().any(|group| any(&self.groups, group)))
             && any(&self.verbs, asked.verb)
-            && any(&self.resources, resource)
+            && self.resources.iter().any(|word| match resource.starts_with('/') {
+                // A path is no resource, whatever stars say.
+                true => word == resource,
+                false => means(word, resource),
+            })
             && narrows(&self.namespaces, asked.namespace)
             && narrows(&self.pods, pod)
             && narrows(&self.containers, asked.container)

@@ -107,7 +107,16 @@ impl Config {
 
     /// The same in two: options without a pod, and the pods, for who starts nothing before it is known that the server
     /// can listen.
-    pub fn into_parts(mut self) -> Result<(ServerOptions, Unstarted), ConfigError> {
+    pub fn into_parts(self) -> Result<(ServerOptions, Unstarted), ConfigError> {
+        self.into_parts_beside(false)
+    }
+
+    /// The same for a server that has ports of somebody else's opening ([`Server::bind_on`](crate::Server::bind_on)), or none:
+    /// with `ports`, one that names unix sockets alone is reached by those ports as well, and has a token for them.
+    ///
+    /// # Errors
+    /// As [`into_parts`](Self::into_parts).
+    pub fn into_parts_beside(mut self, ports: bool) -> Result<(ServerOptions, Unstarted), ConfigError> {
         if self.pods.is_empty() {
             self.pods.push(self.host_pod());
         }
@@ -126,8 +135,8 @@ impl Config {
         options.namespace =
             one_namespace(specs.iter().map(|spec| spec.namespace.as_str())).map(str::to_owned);
         let unstarted = Unstarted { specs, session: self.session, forward_errors: self.forward_errors };
-        let only_unix = self.listen.is_empty() && !self.access.listen_unix.is_empty();
-        if !self.listen.is_empty() || only_unix {
+        let only_unix = self.listen.is_empty() && !ports && !self.access.listen_unix.is_empty();
+        if !self.listen.is_empty() || !self.access.listen_unix.is_empty() {
             options.listen = self.listen;
         }
         options.tls = tls;

@@ -139,3 +139,34 @@ async fn the_file_is_read_again() {
     std::fs::write(&path, "").unwrap();
     assert_eq!(policy.authorize(asked).await, Err(Forbidden::default()));
 }
+
+/// As Kubernetes' `nonResourceURLs`: a role that may do everything with resources may not read what the server counts.
+#[test]
+fn metrics_are_for_whom_a_rule_names_them() {
+    let rules = |text: &str| Rules::parse(text).unwrap();
+    let may = |text: &str, verb| {
+        let (user, empty) = (&Identity::new("ann"), "");
+        rules(text).allow(&Attributes {
+            user,
+            verb,
+            resource: "/metrics",
+            subresource: empty,
+            namespace: empty,
+            name: empty,
+            container: empty,
+        })
+    };
+    let named = "[[rule]]\nusers = ['ann']\nverbs = ['get']\nresources = ['pods', '/metrics']\n";
+    assert!(may(named, "get") && !may(named, "list"));
+    assert!(may(&named.replace("get", "*"), "get"));
+    for other in [
+        "[[rule]]\nusers = ['*']\nverbs = ['*']\nresources = ['*']\n".to_owned(),
+        "[[rule]]\nusers = ['*']\nread_only = true\n".to_owned(),
+        named.replace("ann", "ben"),
+        format!("{named}namespaces = ['default']\n"),
+        format!("{named}pods = ['web']\n"),
+    ] {
+        assert!(!may(&other, "get"), "{other}");
+    }
+    assert!(Rules::parse(&named.replace("/metrics", "/metrics/x")).is_err());
+}

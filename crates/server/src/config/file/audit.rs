@@ -2,9 +2,8 @@
 
 use super::{server::RawServer, source::Source};
 use crate::{
-    audit::AuditTo,
+    audit::{AuditTo, file_size},
     config::{Config, ConfigError},
-    size,
 };
 use std::num::NonZeroUsize;
 
@@ -16,7 +15,7 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     });
     source.set("audit_argv", raw.audit_argv.take(), str::parse, &mut audit.argv)?;
     source.set("audit_fail", raw.audit_fail.take(), |text| text.parse().map(Some), &mut audit.fail)?;
-    source.set("audit_max_size", raw.audit_max_size.take(), size::parse, &mut audit.max_size)?;
+    source.set("audit_max_size", raw.audit_max_size.take(), file_size, &mut audit.max_size)?;
     audit.keep = raw.audit_keep.map_or(audit.keep, NonZeroUsize::get);
     let address = |text: &str| {
         let wrong = |_| format!("{text:?} is not ADDRESS:PORT, such as 127.0.0.1:9443");

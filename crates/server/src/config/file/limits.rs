@@ -4,8 +4,7 @@ use super::{server::RawServer, source::Source};
 use crate::{
     config::{Config, ConfigError},
     duration,
-    limits::{bandwidth_or_off, count_or_off, message, patience, rate_or_off, request_head},
-    size,
+    limits::{bandwidth_or_off, buffer, count_or_off, message, patience, rate_or_off, request_head},
 };
 use serde::Deserialize;
 use std::num::NonZeroUsize;
@@ -30,7 +29,7 @@ impl Count {
 
 pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>) -> Result<(), ConfigError> {
     let limits = &mut config.limits;
-    source.set("shared_buffer", raw.shared_buffer.take(), size::parse, &mut limits.shared_buffer)?;
+    source.set("shared_buffer", raw.shared_buffer.take(), buffer, &mut limits.shared_buffer)?;
     let (count, rate) = (count_or_off, rate_or_off);
     let word = |typed: &mut Option<Spanned<Count>>| {
         typed.take().map(|typed| Spanned::new(typed.span(), typed.into_inner().into_word()))
@@ -49,7 +48,7 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     let clock = duration::parse_or_off;
     source.set("session_duration", raw.session_duration.take(), clock, &mut limits.session_duration)?;
     source.set("max_message", raw.max_message.take(), message, &mut limits.max_message)?;
-    source.set("receive_buffer", raw.receive_buffer.take(), size::parse, &mut limits.receive_buffer)?;
+    source.set("receive_buffer", raw.receive_buffer.take(), buffer, &mut limits.receive_buffer)?;
     source.set("max_request_head", raw.max_request_head.take(), request_head, &mut limits.header_bytes)?;
     source.set("request_head_timeout", raw.request_head_timeout.take(), patience, &mut limits.header_read)?;
     source.set(
