@@ -55,6 +55,7 @@ mod readiness;
 mod reload;
 pub mod serve;
 pub mod size;
+mod strangers;
 pub mod target;
 pub mod tls;
 

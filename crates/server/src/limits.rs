@@ -12,6 +12,11 @@ pub struct Limits {
     /// Default 1024: the usual soft limit on file descriptors, of which a session takes four to six, is raised by
     /// service managers to many times that; where it is not, `accept` fails with `EMFILE` and is retried.
     pub connections: usize,
+    /// Connections of one address (of IPv6: of one network of 64 bits) on which nobody has been let in yet; one more is closed at
+    /// once. Who has been let in counts no more, so that many users may share an address. `None`, the default: a quarter of
+    /// [`connections`](Self::connections), 256, and at least 8; `usize::MAX`: no limit. Unix sockets are exempt. A machine that
+    /// opens connections and says nothing leaves the rest to others, and everybody behind one proxy may still come back at once.
+    pub connections_per_address: Option<usize>,
     /// Sessions (exec, attach, port-forward, logs that are followed or read over a WebSocket) at once; one more is answered
     /// with 429. `None`, the default: 15 of 16 of [`connections`](Self::connections), 960, so that there is always a
     /// connection left to answer on.
@@ -94,6 +99,7 @@ impl Default for Limits {
         let wire = wsstream::Limits::default();
         Self {
             connections: 1024,
+            connections_per_address: None,
             sessions: None,
             sessions_per_user: None,
             sessions_per_target: None,
@@ -132,6 +138,13 @@ impl Limits {
 }
 
 impl Limits {
+    /// Connections of one address that wait to be let in: [`connections_per_address`](Self::connections_per_address), or what
+    /// follows from [`connections`](Self::connections).
+    #[must_use]
+    pub fn connections_per_address(&self) -> usize {
+        self.connections_per_address.unwrap_or_else(|| (self.connections / 4).max(8))
+    }
+
     /// Sessions at once: [`sessions`](Self::sessions), or what follows from [`connections`](Self::connections).
     #[must_use]
     pub fn sessions(&self) -> usize {
@@ -267,6 +280,9 @@ pub fn bandwidth_or_off(text: &str) -> Result<Option<usize>, String> {
         },
     }
 }
+
+/// How often running sessions, watches and logs are compared with the users and the policy.
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 
 /// How long a watch lasts whose client does not say: from this to twice as long, at random, as upstream's default has it
 /// (`--min-request-timeout`). Then it ends in good order, and a client that is still there begins another.

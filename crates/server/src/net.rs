@@ -1,10 +1,12 @@
 //! The sockets below HTTP: plain TCP or TLS over it, or a unix socket.
 
 mod pace;
+mod stall;
 
 pub(crate) use pace::Pace;
+pub(crate) use stall::Stall;
 
-use crate::Limits;
+use crate::{Limits, api::Known};
 use pace::Paced;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -46,6 +48,8 @@ pub(crate) struct Socket {
     wire: Wire,
     /// There where sessions have a bandwidth.
     pace: Option<Box<Paced>>,
+    /// Is told whether the peer takes what is written. Nobody asks any more once HTTP is through.
+    known: Option<Known>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -57,19 +61,25 @@ enum Wire {
 
 impl Socket {
     pub(crate) fn plain(tcp: TcpSocket, place: OwnedSemaphorePermit) -> Self {
-        Self { wire: Wire::Plain(tcp), pace: None, _place: place }
+        Self { wire: Wire::Plain(tcp), pace: None, known: None, _place: place }
     }
 
     pub(crate) fn unix(unix: UnixStream, place: OwnedSemaphorePermit) -> Self {
-        Self { wire: Wire::Unix(unix), pace: None, _place: place }
+        Self { wire: Wire::Unix(unix), pace: None, known: None, _place: place }
     }
 
     pub(crate) fn tls(tls: TlsStream<TcpSocket>, place: OwnedSemaphorePermit) -> Self {
-        Self { wire: Wire::Tls(Box::new(tls)), pace: None, _place: place }
+        Self { wire: Wire::Tls(Box::new(tls)), pace: None, known: None, _place: place }
     }
 }
 
 impl Socket {
+    /// Lets it be seen from elsewhere whether the peer takes what is written.
+    pub(crate) fn watched(mut self, known: Known) -> Self {
+        self.known = Some(known);
+        self
+    }
+
     /// Lets the connection be slowed from elsewhere.
     pub(crate) fn paced(mut self, pace: &Pace) -> Self {
         self.pace = Some(Box::new(Paced::new(pace.clone())));
@@ -121,11 +131,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { wire, pace, .. } = &mut *self;
+        let Self { wire, pace, known, .. } = &mut *self;
         if let Some(pace) = pace {
             ready!(pace.poll_write(cx));
         }
-        let written = ready!(match (wire, bufs) {
+        let written = match (wire, bufs) {
             // One slice is cheaper as such.
             (Wire::Plain(tcp), [one]) => Pin::new(tcp).poll_write(cx, one),
             (Wire::Plain(tcp), bufs) => Pin::new(tcp).poll_write_vectored(cx, bufs),
@@ -133,7 +143,11 @@ impl AsyncWrite for Socket {
             (Wire::Unix(unix), bufs) => Pin::new(unix).poll_write_vectored(cx, bufs),
             (Wire::Tls(tls), [one]) => Pin::new(tls).poll_write(cx, one),
             (Wire::Tls(tls), bufs) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        })?;
+        };
+        if let Some(known) = known {
+            known.stall().saw(written.is_pending());
+        }
+        let written = ready!(written)?;
         if let Some(pace) = pace {
             pace.has_written(written);
         }
@@ -149,11 +163,15 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
+        let flushed = match &mut self.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Wire::Tls(tls) => Pin::new(tls).poll_flush(cx),
             Wire::Unix(unix) => Pin::new(unix).poll_flush(cx),
+        };
+        if let Some(known) = &self.known {
+            known.stall().saw(flushed.is_pending());
         }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

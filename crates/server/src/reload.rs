@@ -54,6 +54,8 @@ pub(crate) struct Reloading<T> {
     interval: Duration,
     settled: Duration,
     stale: Arc<AtomicBool>,
+    /// Grows with each change that was taken.
+    version: AtomicU64,
 }
 
 /// What was to be read, and whether what is in force is not what stands in the files, because that cannot be used.
@@ -90,6 +92,7 @@ impl<T> Reloading<T> {
             interval: INTERVAL,
             settled: SETTLED,
             stale: Arc::default(),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -105,6 +108,12 @@ impl<T> Reloading<T> {
     pub(crate) fn current(&self) -> Arc<T> {
         self.look();
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells one state of the contents from another; looks as well.
+    pub(crate) fn version(&self) -> u64 {
+        self.look();
+        self.version.load(Ordering::Relaxed)
     }
 
     fn look(&self) {
@@ -132,6 +141,7 @@ impl<T> Reloading<T> {
         match loaded {
             Ok(new) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                self.version.fetch_add(1, Ordering::Relaxed);
                 *seen = Seen { in_force: found, changed: None, logged: None };
                 tracing::info!(%files, "read the changed {}", self.what);
             }

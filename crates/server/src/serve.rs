@@ -15,6 +15,7 @@ use crate::{
     browser::Browsers,
     config::{AccessOptions, one_namespace},
     kubeconfig::{Kubeconfig, KubeconfigError},
+    strangers::Strangers,
     tls::{self, Certificate, Live, TlsError},
 };
 use std::{
@@ -313,6 +314,7 @@ impl Server {
         }
         let browsers = browsers(&access, &addresses, live.as_ref());
         let allow_uids = access.allow_uids;
+        let changing = access.users.is_some() || access.policy.is_some();
         let mut access = Access::new(chain).browsers(browsers);
         if let Some(policy) = policy {
             access = access.authorizer(policy);
@@ -336,6 +338,7 @@ impl Server {
             api,
             limits,
             metrics,
+            changing,
         })
     }
 }
@@ -415,6 +418,8 @@ pub struct Bound {
     api: Api,
     limits: Limits,
     metrics: Option<TcpListener>,
+    /// There are files by which what was allowed may be so no longer.
+    changing: bool,
 }
 
 impl Bound {
@@ -469,7 +474,7 @@ impl Bound {
     ///
     /// All tasks have ended when this returns. Dropping the future cuts everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listeners, sockets, allow_uids, live, api, limits, metrics, .. } = self;
+        let Self { listeners, sockets, allow_uids, live, api, limits, metrics, changing, .. } = self;
         let drain = limits.drain;
         let cut = CancellationToken::new();
         // Not that of the sessions: a server that drains refuses them, and still says so.
@@ -479,6 +484,7 @@ impl Bound {
             tls: live,
             api: api.clone(),
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            strangers: Strangers::new(limits.connections_per_address()),
             refusals: Arc::new(Semaphore::new(unix::REFUSALS)),
             connections: TaskTracker::new(),
             closing: stopping.clone(),
@@ -501,6 +507,10 @@ impl Bound {
                 }
                 Err(error) => tracing::error!(%error, "cannot serve on a unix socket"),
             }
+        }
+        if changing {
+            let api = api.clone();
+            loops.spawn(async move { api.keep_access().await });
         }
         let mut scrapes = JoinSet::new();
         if let Some(listener) = metrics {

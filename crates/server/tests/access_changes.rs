@@ -6,6 +6,10 @@ mod server_support;
 use http::Request;
 use server_support::{Answer, Running, host_pod, soon};
 use std::{path::PathBuf, time::Duration};
+use wsstream::{
+    proto::status::Status,
+    remotecommand::{ExitCode, Outcome, Request as Command, client::Process},
+};
 use wsstream_server::{
     Pods, ServerOptions, TlsSource,
     auth::{Identity, Token},
@@ -113,4 +117,86 @@ async fn metrics_are_for_whom_the_policy_names() {
     let rule = "[[rule]]\nusers = ['ann']\nverbs = ['get']\nresources = ['/metrics']\n";
     std::fs::write(guarded.file("policy.toml"), format!("{EVERYTHING}{rule}")).unwrap();
     guarded.answers("/metrics", &guarded.ann, 200).await;
+}
+
+const HOST: &str = "/api/v1/namespaces/default/pods/host/exec";
+
+/// A session, begun, of whoever has the token.
+async fn begin(guarded: &mut Guarded, token: &Token, command: Command) -> Process {
+    guarded.server.token = token.expose().to_owned();
+    guarded.server.start(HOST, None, command.stdout(true)).await
+}
+
+/// One that goes on for as long as it may.
+async fn sleep(guarded: &mut Guarded, token: &Token) -> Process {
+    begin(guarded, token, Command::command(["sleep", "100"])).await
+}
+
+async fn refused(process: Process) -> Status {
+    match soon("the end", process.output()).await.outcome {
+        Outcome::Failed(status) => *status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// They went on for as long as they liked.
+#[tokio::test]
+async fn sessions_and_watches_outlived_their_users_entry() {
+    let mut guarded = Guarded::start(|options| {
+        options.limits.end_grace = Duration::from_secs(1);
+    })
+    .await;
+    let (ann, ben) = (guarded.ann.clone(), Token::random());
+    let file = guarded.file("users.toml");
+    std::fs::write(&file, user("ann", "ops", &ann) + &user("ben", "ops", &ben)).unwrap();
+    guarded.answers(PODS, &ben, 200).await;
+    let of_ben = begin(&mut guarded, &ben, Command::command(["cat"]).stdin(true)).await;
+    let of_ann = sleep(&mut guarded, &ann).await;
+    let mut watch = guarded.server.watch("/api/v1/pods?watch=true").await;
+    assert_eq!(watch.kind_and_name().await.1, "host");
+    std::fs::write(&file, user("ben", "ops", &ben)).unwrap();
+    let status = refused(of_ann).await;
+    assert_eq!(status.code, 403);
+    let text = "the server closed the session: user \"ann\" is no longer let in";
+    assert!(status.message.starts_with(text), "{}", status.message);
+    assert!(watch.next().await.is_none(), "the watch ends");
+
+    // Ben's goes on, also while the file is broken.
+    std::fs::write(&file, "[[user").unwrap();
+    soon("a broken file", async {
+        while !guarded.server.api.metrics().contains("wsstream_file_stale{file=\"users file\"} 1") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let output = soon("the end", of_ben.output_with("in".into())).await;
+    assert_eq!((output.outcome, &output.stdout[..]), (Outcome::Exited(ExitCode(0)), &b"in"[..]));
+}
+
+#[tokio::test]
+async fn sessions_outlived_what_the_policy_allowed() {
+    let mut guarded = Guarded::start(|options| {
+        options.limits.end_grace = Duration::from_secs(1);
+    })
+    .await;
+    let ann = guarded.ann.clone();
+    // The same rule in other words ends nothing.
+    let process = sleep(&mut guarded, &ann).await;
+    let looks = "[[rule]]\nusers = ['*']\nread_only = true\n";
+    let may =
+        "[[rule]]\nusers = ['ann']\nverbs = ['create']\nresources = ['pods/exec']\ncontainers = ['host']\n";
+    std::fs::write(guarded.file("policy.toml"), format!("{looks}{may}")).unwrap();
+    let attach = "/api/v1/namespaces/default/pods/host/attach";
+    guarded.answers(attach, &ann, 403).await;
+    std::fs::write(guarded.file("policy.toml"), looks).unwrap();
+    let status = refused(process).await;
+    assert_eq!(status.code, 403);
+    assert!(status.message.contains("user \"ann\" may no longer do this"), "{}", status.message);
+
+    // Other groups are as good as another policy.
+    std::fs::write(guarded.file("policy.toml"), EVERYTHING).unwrap();
+    guarded.answers(attach, &ann, 400).await;
+    let process = sleep(&mut guarded, &ann).await;
+    std::fs::write(guarded.file("users.toml"), user("ann", "guests", &ann)).unwrap();
+    assert!(refused(process).await.message.contains("may no longer do this"));
 }

@@ -8,7 +8,10 @@ use http::Method;
 use server_support::{Running, host_pod, soon};
 use std::time::{Duration, Instant};
 use wsstream::remotecommand::{ExitCode, Outcome, Request as Command};
-use wsstream_server::{Limits, Pods, TlsSource};
+use wsstream_server::{
+    Limits, Pods, TlsSource,
+    target::{ProcessSpec, ProcessTarget},
+};
 
 const POD: &str = "/api/v1/namespaces/default/pods/host";
 const HOST: &str = "/api/v1/namespaces/default/pods/host/exec";
@@ -153,6 +156,7 @@ fn the_table_of_limits_says_what_holds() {
     // All of them, by name: a new one does not compile until it is here.
     let Limits {
         connections,
+        connections_per_address,
         sessions,
         sessions_per_user,
         sessions_per_target,
@@ -176,9 +180,10 @@ fn the_table_of_limits_says_what_holds() {
         farewell,
         ..
     } = limits.clone();
-    assert_eq!((sessions, streams), (None, None));
+    assert_eq!((sessions, streams, connections_per_address), (None, None, None));
     let expected = [
         ("--max-connections", connections.to_string()),
+        ("--max-connections-per-address", limits.connections_per_address().to_string()),
         ("--max-sessions", limits.sessions().to_string()),
         ("--max-sessions-per-user", count(sessions_per_user)),
         ("--max-sessions-per-target", count(sessions_per_target)),
@@ -212,4 +217,51 @@ fn the_table_of_limits_says_what_holds() {
     }
     let expected: Vec<_> = expected.map(|(flag, value)| (flag.to_owned(), value)).into();
     assert_eq!(shown, expected);
+}
+
+/// HTTP has no clock for it: a log, or a watch, whose client reads nothing held its place among the few for ever.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_held_its_place_for_ever() {
+    use tokio::io::AsyncWriteExt as _;
+    // More than the kernel takes for a client that does not read.
+    const SIZE: usize = 16_000_000;
+    let lines = format!("head -c {SIZE} /dev/zero | tr '\\0' x | fold -w 1000; sleep 100");
+    let command: Vec<String> = ["sh", "-c", &lines].map(String::from).into();
+    let mut spec = ProcessSpec::new("web", "web", command);
+    spec.history = 2 * SIZE;
+    let container = wsstream_server::Container::new("web", std::sync::Arc::new(ProcessTarget::start(spec)));
+    let pods = Pods::new();
+    pods.add(wsstream_server::Pod::new("web").container(container)).unwrap();
+    let server = Running::with(pods, |options| {
+        options.tls = TlsSource::Insecure;
+        options.limits.streams = Some(1);
+        options.limits.idle = Some(Duration::from_secs(1));
+        options.limits.header_read = Duration::from_millis(200);
+    })
+    .await;
+    let log = "/api/v1/namespaces/default/pods/web/log";
+    soon("the whole log", async {
+        while server.get(log).await.body.len() < SIZE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let small = tokio::net::TcpSocket::new_v4().unwrap();
+    small.set_recv_buffer_size(4096).unwrap();
+    let mut unread = small.connect(server.address).await.unwrap();
+    let head = format!("Host: {}\r\nAuthorization: Bearer {}", server.address, server.token);
+    unread.write_all(format!("GET {log} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
+    soon("its place is taken", async {
+        while server.get(log).await.status != 429 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    soon("its place is free", async {
+        while server.get(log).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    drop(unread);
 }

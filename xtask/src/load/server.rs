@@ -61,6 +61,8 @@ impl Server {
             ("--audit-max-size", "1MiB".to_owned()),
             ("--audit-keep", "2".to_owned()),
             ("--max-connections", limits::CONNECTIONS.to_string()),
+            // All of the load comes from one address, and its idle connections are to take all places.
+            ("--max-connections-per-address", "off".to_owned()),
             ("--max-sessions", limits::SESSIONS.to_string()),
             ("--max-sessions-per-user", limits::PER_USER.to_string()),
             ("--max-sessions-per-target", limits::PER_TARGET.to_string()),

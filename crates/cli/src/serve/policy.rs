@@ -3,7 +3,7 @@
 use super::typed::{Off, at_least_one, clock, set, set_off};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
-use wsstream_server::limits::buffer;
+use wsstream_server::limits::{buffer, count_or_off};
 use wsstream_server::target::{Background, Keeper, OnDisconnect};
 use wsstream_server::{Config, duration};
 
@@ -48,6 +48,10 @@ pub(crate) struct PolicyArgs {
     /// Connections open at once; further ones wait until one ends [default: 1024]
     #[arg(long, value_name = "NUMBER", value_parser = connections)]
     max_connections: Option<usize>,
+    /// Connections of one address on which nobody was let in yet, or `off`; one more is closed
+    /// [default: a quarter of --max-connections]
+    #[arg(long, value_name = "NUMBER", value_parser = per_address)]
+    max_connections_per_address: Option<Off<usize>>,
     /// What may wait in all sessions together for readers that are slow, beyond 32 KiB of each, at least 32KiB. When it is used up
     /// sessions are slowed to the speed of their readers [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = buffer)]
@@ -56,6 +60,10 @@ pub(crate) struct PolicyArgs {
     /// what has left their process group, and also when the server is killed
     #[arg(long)]
     no_keeper: bool,
+}
+
+fn per_address(typed: &str) -> Result<Off<usize>, String> {
+    count_or_off(typed).map(Off)
 }
 
 fn connections(typed: &str) -> Result<usize, String> {
@@ -89,6 +97,9 @@ impl PolicyArgs {
         set_off(self.dead_peer_timeout, &mut limits.dead_peer);
         set_off(self.idle_timeout, &mut limits.idle);
         set(self.max_connections, &mut limits.connections);
+        if let Some(Off(most)) = self.max_connections_per_address {
+            limits.connections_per_address = Some(most.unwrap_or(usize::MAX));
+        }
         set(self.shared_buffer, &mut limits.shared_buffer);
         config.no_keeper |= self.no_keeper;
         session.command.keeper = (!config.no_keeper).then(|| Keeper::this_program([KEEPER]));
@@ -115,7 +126,7 @@ mod tests {
     #[test]
     fn flags_win_and_what_is_not_typed_stays() {
         let typed = "--on-disconnect keep:1h --kill-grace 3s --finish-grace 0s --output-grace 1s --background kill \
-                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h --max-connections 9 --shared-buffer 2MiB --no-keeper";
+                     --ping-interval off --dead-peer-timeout 2m --idle-timeout 1h --max-connections 9 --max-connections-per-address off --shared-buffer 2MiB --no-keeper";
         let config = applied(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut expected = Config::default();
         expected.limits.drain = Duration::from_secs(77);
@@ -129,6 +140,7 @@ mod tests {
         expected.limits.dead_peer = Some(Duration::from_secs(120));
         expected.limits.idle = Some(hour);
         (expected.limits.connections, expected.limits.shared_buffer) = (9, 2 << 20);
+        expected.limits.connections_per_address = Some(usize::MAX);
         expected.no_keeper = true;
         assert_eq!(config, expected);
         let config = applied(&["--shutdown-grace", "5s"]).unwrap();

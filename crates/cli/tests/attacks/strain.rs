@@ -111,3 +111,44 @@ async fn a_flood_of_connections_waits_outside_and_harms_no_session() {
         || std::fs::read_dir(format!("/proc/{}/fd", target.child.id().unwrap())).unwrap().count();
     crate::support::eventually("descriptors are not given back", || descriptors() < 60).await;
 }
+
+/// They took every place, for as long as a stranger is given.
+#[tokio::test]
+async fn one_address_alone_cannot_keep_the_others_out() {
+    let mut target = Target::start(&["--max-connections", "40"]).await;
+    let mut cats = Vec::new();
+    // Who has been let in does not count: more of them than strangers may be.
+    for _ in 0..12 {
+        cats.push(Cat::start(&target).await);
+    }
+    let mut flood = Vec::new();
+    for _ in 0..60 {
+        flood.push(TcpStream::connect(target.address).await.unwrap());
+    }
+    // A quarter of 40 are heard, and the others closed at once.
+    let mut closed = 0;
+    for socket in &mut flood {
+        closed += usize::from(timeout(Duration::from_millis(500), socket.read_u8()).await.is_ok());
+        if closed == 50 {
+            break;
+        }
+    }
+    assert_eq!(closed, 50);
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(target.address).await.unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", target.tokens.admin);
+    let request = target.websocket(&format!("{EXEC}?command=cat&stdin=true&stdout=true"), &token);
+    other.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut other).await.unwrap().code, 101, "another address finds a place");
+    for cat in &mut cats {
+        cat.echoes().await;
+    }
+    drop(flood);
+    // Until it has seen that they are gone, one more is one too many.
+    let started = Instant::now();
+    while target.send(&target.websocket("/api", &token)).await.is_none() {
+        assert!(started.elapsed() < PATIENCE, "the address is kept out for ever");
+    }
+    target.goes_on().await;
+}

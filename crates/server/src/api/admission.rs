@@ -61,10 +61,12 @@ pub(crate) enum Limit {
     StreamsPerUser,
     /// What sessions and streams may take of it together.
     Connections,
+    /// Those of one address that wait to be let in.
+    PerAddress,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Sessions,
         Self::PerUser,
         Self::PerTarget,
@@ -73,6 +75,7 @@ impl Limit {
         Self::Streams,
         Self::StreamsPerUser,
         Self::Connections,
+        Self::PerAddress,
     ];
 
     /// The name of its flag, which is the one that an operator looks for.
@@ -86,6 +89,7 @@ impl Limit {
             Self::Streams => "max-streams",
             Self::StreamsPerUser => "max-streams-per-user",
             Self::Connections => "max-connections",
+            Self::PerAddress => "max-connections-per-address",
         }
     }
 }
@@ -101,6 +105,7 @@ impl fmt::Display for Over {
             Limit::Rate | Limit::RatePerUser => "too many new sessions",
             Limit::Streams | Limit::StreamsPerUser => "too many watches and logs",
             Limit::Connections => "too many sessions, watches and logs",
+            Limit::PerAddress => "too many connections",
         };
         write!(f, "{what}{of}: the server's limit {} is {value}", limit.flag())
     }

@@ -119,8 +119,8 @@ impl<A> Place<A> {
 }
 
 impl Caller {
-    pub(crate) fn user(&self) -> &str {
-        &self.identity.user
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// What the server counts, for who may `get` the path.

@@ -9,6 +9,7 @@ use super::{
     outcome::{LogEnd, LogReport, NOT_BEGUN, channel_loss},
     pods::Names,
     query::Query,
+    recheck::Question,
     registry::{Entry, Protocol, SessionKind},
     session::{Facts, Session},
     sessions::SHUTTING_DOWN,
@@ -69,9 +70,23 @@ pub(crate) async fn log_of(
             session.spawn(Box::pin(sending));
             body
         } else {
-            let user = request.extensions().get::<Identity>().map_or("", |who| who.user.as_str());
-            let place = api.sessions().stream(user)?;
-            Body::from_stream(until(log, closing(api)).inspect(move |_| _ = &place))
+            let (verb, subresource) = SessionKind::Log.right();
+            let question = Question {
+                verb,
+                subresource,
+                namespace: snapshot.namespace.clone(),
+                name: snapshot.name.clone(),
+                container: container.name.clone(),
+            };
+            let place = api.sessions().stream(request.extensions().get::<Identity>().cloned(), question)?;
+            let (closing, end) = (closing(api), place.end().clone());
+            let stop = async move {
+                tokio::select! {
+                    text = closing => text,
+                    () = end.cancelled() => "you may no longer read it".to_owned(),
+                }
+            };
+            Body::from_stream(until(log, stop.boxed()).inspect(move |_| _ = &place))
         };
         return Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", body));
     }
@@ -84,8 +99,8 @@ pub(crate) async fn log_of(
     session.record(Asked::default()).await?;
     let response = upgrade.response().map(|()| Body::empty());
     let mut limits = api.session_options();
-    // A quiet log is not an idle session (upstream sets no idle timeout here either).
-    limits.timeouts.idle = None;
+    // A quiet log is not an idle session (upstream sets no idle timeout here either); one that nobody reads is.
+    limits.timeouts.write = limits.timeouts.idle.take();
     let log = measured(until(log, ended(api, &session.entry)), &session.entry.meter);
     session.spawn(Box::pin(async move {
         let opened =

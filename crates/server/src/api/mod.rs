@@ -19,11 +19,13 @@ mod outcome;
 pub(crate) mod pods;
 pub(crate) mod portforward;
 pub(crate) mod query;
+mod recheck;
 mod refused;
 mod registry;
 mod selector;
 mod session;
 mod sessions;
+mod streams;
 mod table;
 mod watch;
 
@@ -34,7 +36,9 @@ pub(crate) use registry::{Entry, Totals};
 pub use registry::{SessionInfo, SessionKind};
 pub use sessions::{Drained, Sessions};
 
-use crate::{Limits, Pods, Readiness, audit::Audit, auth, kubelet, pod::Ports};
+use crate::{
+    Limits, Pods, Readiness, audit::Audit, auth, kubelet, net::Stall, pod::Ports, strangers::Stranger,
+};
 use answer::Refusal;
 use auth::Authenticator as _;
 use axum::{
@@ -49,7 +53,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -97,15 +101,34 @@ impl fmt::Display for UnixPeer {
 /// In the extensions of a connection's requests: set once one of them was authenticated. Before, who is there is a stranger, who
 /// is given little time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known(Arc<AtomicBool>);
+pub(crate) struct Known(Arc<OfConnection>);
+
+#[derive(Debug, Default)]
+struct OfConnection {
+    known: AtomicBool,
+    /// Its place among those of its address, for as long as a stranger is there.
+    stranger: Mutex<Option<Stranger>>,
+    stall: Stall,
+}
 
 impl Known {
+    pub(crate) fn stranger(stranger: Option<Stranger>) -> Self {
+        Self(Arc::new(OfConnection { stranger: Mutex::new(stranger), ..OfConnection::default() }))
+    }
+
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        if !self.0.known.swap(true, Ordering::Relaxed) {
+            drop(self.0.stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 
     pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.known.load(Ordering::Relaxed)
+    }
+
+    /// Whether its peer takes what is written.
+    pub(crate) fn stall(&self) -> &Stall {
+        &self.0.stall
     }
 }
 

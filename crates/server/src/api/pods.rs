@@ -6,6 +6,7 @@ use super::{
     gate::{Caller, Look, Named, PodPlace},
     object,
     query::Query,
+    recheck::Question,
     selector::Selector,
     table::{self, RowObject},
     watch,
@@ -57,7 +58,14 @@ async fn list(
     let name = selector.only_name().unwrap_or_default();
     let api = caller.collection(verb, "pods", namespace.unwrap_or_default(), name).await?;
     if watch {
-        let place = api.sessions().stream(caller.user())?;
+        let question = Question {
+            verb,
+            subresource: "",
+            namespace: namespace.unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+            container: String::new(),
+        };
+        let place = api.sessions().stream(Some(caller.identity().clone()), question)?;
         return watch::start(api, place, selector, &query, representation);
     }
     let (all, version) = api.pods().list();

@@ -44,6 +44,18 @@ impl SessionKind {
     }
 }
 
+impl SessionKind {
+    /// The verb and the subresource of a pod that it takes.
+    pub(super) const fn right(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Exec => ("create", "exec"),
+            Self::Attach => ("create", "attach"),
+            Self::PortForward => ("create", "portforward"),
+            Self::Log => ("get", "log"),
+        }
+    }
+}
+
 impl fmt::Display for SessionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

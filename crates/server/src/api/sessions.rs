@@ -5,6 +5,7 @@ use super::{
     admission::Rules,
     answer::Refusal,
     registry::{Registry, SessionInfo},
+    streams::Streams,
 };
 use crate::{
     Limits,
@@ -33,6 +34,7 @@ pub struct Sessions(Arc<Shared>);
 struct Shared {
     tracker: TaskTracker,
     registry: Registry,
+    streams: Streams,
     metrics: Metrics,
     /// Set once, before anything is served.
     audit: OnceLock<Audit>,
@@ -46,6 +48,7 @@ struct Shared {
     /// Running sessions are dropped.
     cut: CancellationToken,
     count: AtomicU64,
+    stream_count: AtomicU64,
 }
 
 /// How a shutdown went.
@@ -65,6 +68,7 @@ impl Sessions {
         Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
             metrics: Metrics::default(),
+            streams: Streams::default(),
             audit: OnceLock::new(),
             registry: Registry::new(Rules::new(limits)),
             bandwidth: limits.session_bandwidth,
@@ -74,6 +78,7 @@ impl Sessions {
             duration: limits.session_duration,
             cut: CancellationToken::new(),
             count: AtomicU64::new(0),
+            stream_count: AtomicU64::new(0),
         }))
     }
 
@@ -174,18 +179,6 @@ impl Sessions {
         Ok(entered)
     }
 
-    /// A place for a watch or a log that is no session, or why there is none.
-    pub(super) fn stream(&self, user: &str) -> Result<StreamPlace, Refusal> {
-        match self.0.registry.add_stream(user) {
-            Ok(()) => Ok(StreamPlace { sessions: self.clone(), user: user.to_owned() }),
-            Err(over) => {
-                self.0.metrics.over(over.limit.flag());
-                tracing::info!(user, limit = over.limit.flag(), "watch or log refused");
-                Err(Refusal::from(&over))
-            }
-        }
-    }
-
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
@@ -210,20 +203,16 @@ impl Sessions {
         self.0.farewell
     }
 
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
+    /// They are on no list, and have numbers of their own.
+    pub(super) fn number_of_stream(&self) -> u64 {
+        self.0.stream_count.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.0.count.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-/// A watch or a log is counted for as long as this lives, which is as long as its body.
-#[derive(Debug)]
-pub(super) struct StreamPlace {
-    sessions: Sessions,
-    user: String,
-}
-
-impl Drop for StreamPlace {
-    fn drop(&mut self) {
-        self.sessions.0.registry.remove_stream(&self.user);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     object,
     query::Query,
     selector::Selector,
-    sessions::StreamPlace,
+    streams::StreamPlace,
     table::{self, RowObject},
 };
 use crate::limits::WATCH;
@@ -65,7 +65,7 @@ pub(crate) fn start(
         lines,
         ended: false,
         deadline: Instant::now().checked_add(asked.unwrap_or_else(unasked)),
-        _place: place,
+        place,
         closing: api.sessions().closing(),
     };
     // A version from the future is one of another server, or of this one before its clock was set back.
@@ -84,7 +84,7 @@ struct Events {
     ended: bool,
     deadline: Option<Instant>,
     closing: CancellationToken,
-    _place: StreamPlace,
+    place: StreamPlace,
 }
 
 /// How long a watch lasts whose client does not say. At random, so that those that began together do not come back together.
@@ -110,6 +110,7 @@ impl Events {
             let changes = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return None,
+                () = self.place.end().cancelled() => return None,
                 () = timeout => return None,
                 changes = self.pods.changes_after(self.position) => changes,
             };

@@ -57,13 +57,19 @@ impl fmt::Display for Forbidden {
 }
 
 /// Says whether a request may be carried out. Asked once for each, before anything that it names is looked at on its
-/// behalf; a session that has begun is not asked about again.
+/// behalf, and again while what was allowed goes on, when [`version`](Self::version) has changed.
 ///
 /// The future may be dropped at any time (the client went away); it must not hold a lock across an await. An authorizer
 /// that cannot decide refuses.
 pub trait Authorizer: Send + Sync + 'static {
     /// `Ok` and nothing else lets the request through.
     fn authorize<'a>(&'a self, asked: Attributes<'a>) -> BoxFuture<'a, Result<(), Forbidden>>;
+
+    /// Changes when the answers may have: running sessions, watches and logs are asked about again then
+    /// ([`Api::keep_access`](crate::Api::keep_access)). Never, by default. It is asked once a second and must not wait.
+    fn version(&self) -> u64 {
+        0
+    }
 }
 
 /// Everybody who was authenticated may do everything.

@@ -73,6 +73,10 @@ impl Authorizer for Policy {
         let allowed = self.rules.current().allow(&asked);
         Box::pin(std::future::ready(if allowed { Ok(()) } else { Err(Forbidden::default()) }))
     }
+
+    fn version(&self) -> u64 {
+        self.rules.version()
+    }
 }
 
 #[derive(Debug)]

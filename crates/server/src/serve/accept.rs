@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     Limits,
-    api::{Api, Peer},
+    api::{Api, Known, Limit, Peer},
     auth::ConnectionIdentity,
     net::{Pace, Socket, set_options},
+    strangers::{Stranger, Strangers},
     tls::{Live, identity_of},
 };
 use ::http::Extensions;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) tls: Option<Live>,
     pub(super) api: Api,
     pub(super) places: Arc<Semaphore>,
+    /// Those of each address who have not been let in.
+    pub(super) strangers: Strangers,
     /// Those of peers of unix sockets who are told no.
     pub(super) refusals: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
@@ -55,7 +58,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// about a shortage (descriptors, memory) that passes when others close.
 pub(super) async fn run(listener: Listener, shared: Arc<Shared>) {
     let mut failing = false;
-    let mut told_full = None;
+    let (mut told_full, mut told_address) = (None, None);
     loop {
         // The place first: without one, clients wait in the kernel and cost nothing.
         let place = match shared.places.clone().try_acquire_owned() {
@@ -76,7 +79,16 @@ pub(super) async fn run(listener: Listener, shared: Arc<Shared>) {
         };
         let accepted = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
-                shared.connections.spawn(connection(stream, peer, place, shared.clone()));
+                match shared.strangers.enter(peer.ip()) {
+                    Some(stranger) => {
+                        shared.connections.spawn(connection(stream, peer, (place, stranger), shared.clone()));
+                    }
+                    // Closed, and not answered: that would cost a handshake, and hold the place that it is about.
+                    None => {
+                        shared.api.sessions().metrics().over(Limit::PerAddress.flag());
+                        tell_address(&mut told_address, peer, &shared);
+                    }
+                }
             }),
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                 shared.connections.spawn(unix::connection(stream, place, shared.clone()));
@@ -101,12 +113,28 @@ pub(super) async fn run(listener: Listener, shared: Arc<Shared>) {
     }
 }
 
+/// One line in ten seconds, whoever it is about.
+fn tell_address(told: &mut Option<Instant>, peer: SocketAddr, shared: &Shared) {
+    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+        *told = Some(Instant::now());
+        tracing::warn!(
+            address = %peer.ip(), limit = shared.limits.connections_per_address(),
+            "too many connections of one address wait to be let in: further ones are closed"
+        );
+    }
+}
+
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit, shared: Arc<Shared>) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    (place, stranger): (OwnedSemaphorePermit, Stranger),
+    shared: Arc<Shared>,
+) {
     if let Err(error) = set_options(&stream, &shared.limits) {
         tracing::debug!(%peer, %error, "cannot set socket options");
     }
@@ -146,7 +174,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePe
         known.insert(identity);
     }
     let socket = paced(socket, &mut known, &shared);
-    let client = Client { name: peer.to_string(), known, next_write: Some(next_write) };
+    let let_in = Known::stranger(Some(stranger));
+    let client = Client { name: peer.to_string(), known, let_in, next_write: Some(next_write) };
     http::serve(socket, client, &shared).await;
 }
 

@@ -24,13 +24,16 @@ pub(super) struct Client {
     pub(super) name: String,
     /// What the extensions of each request hold.
     pub(super) known: Extensions,
+    /// Whether anybody was let in on it.
+    pub(super) let_in: Known,
     /// Where the next write can be held back.
     pub(super) next_write: Option<NextWrite>,
 }
 
 pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
-    let Client { name: peer, known: mut extensions, next_write } = client;
-    let (known, cut) = (Known::default(), Cut::of(&shared.cut));
+    let Client { name: peer, known: mut extensions, let_in: known, next_write } = client;
+    let cut = Cut::of(&shared.cut);
+    let socket = socket.watched(known.clone());
     if extensions.get::<ConnectionIdentity>().is_some() {
         // By a certificate, or the kernel.
         known.set();
@@ -38,6 +41,7 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
     extensions.insert(known.clone());
     extensions.insert(cut.clone());
     let stranger = deadline(known.clone(), shared.limits.header_read.saturating_mul(2));
+    let unread = unread(known.clone(), shared.limits.idle);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().extend(extensions.clone());
@@ -66,6 +70,7 @@ pub(super) async fn serve(socket: Socket, client: Client, shared: &Shared) {
         () = cut.cancelled() => return,
         done = &mut connection => done,
         () = stranger => return tracing::debug!(%peer, "closed: nobody was let in on this connection"),
+        () = unread => return tracing::info!(%peer, "closed: the client does not read its answer"),
         () = shared.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
@@ -98,5 +103,13 @@ async fn deadline(known: Known, time: Duration) {
     tokio::time::sleep(time).await;
     if known.get() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves when the client has taken nothing of an answer for so long.
+async fn unread(known: Known, time: Option<Duration>) {
+    match time {
+        Some(time) => known.stall().lasts(time).await,
+        None => std::future::pending().await,
     }
 }

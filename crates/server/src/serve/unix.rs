@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     admin::AdminSocket,
-    api::UnixPeer,
+    api::{Known, UnixPeer},
     auth::{ConnectionIdentity, Identity},
     net::Socket,
     target::tree,
@@ -62,7 +62,12 @@ pub(super) async fn connection(stream: UnixStream, place: OwnedSemaphorePermit, 
     known.insert(name);
     known.insert(ConnectionIdentity::new(identity));
     let socket = super::accept::paced(Socket::unix(stream, place), &mut known, &shared);
-    http::serve(socket, Client { name: name.to_string(), known, next_write: None }, &shared).await;
+    http::serve(
+        socket,
+        Client { name: name.to_string(), known, let_in: Known::default(), next_write: None },
+        &shared,
+    )
+    .await;
 }
 
 /// `unix:` and the names of the user and its group, or their numbers.

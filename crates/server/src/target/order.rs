@@ -30,6 +30,8 @@ pub(crate) enum Cause {
     Operator(String),
     /// It has lasted as long as sessions may.
     Duration(Duration),
+    /// Whose it is may not have it any more: what has changed.
+    Access(String),
 }
 
 impl Order {
@@ -72,6 +74,7 @@ impl Cause {
             // There is no code for it; nobody should take it for a fault of the request or try again at once.
             Self::Operator(_) => Status::failure(410, "Gone", text),
             Self::Duration(_) => Status::failure(504, "Timeout", text),
+            Self::Access(_) => Status::failure(403, "Forbidden", text),
         })
     }
 
@@ -81,6 +84,7 @@ impl Cause {
             Self::Shutdown => "shutdown",
             Self::Operator(_) => "operator",
             Self::Duration(_) => "duration",
+            Self::Access(_) => "access",
         }
     }
 }
@@ -96,6 +100,7 @@ impl fmt::Display for Cause {
             Self::Duration(limit) => {
                 write!(f, "the session has lasted {limit:?}, the longest that the server allows")
             }
+            Self::Access(why) => write!(f, "the server closed the session: {why}"),
         }
     }
 }
@@ -131,6 +136,11 @@ mod tests {
                 Cause::Duration(Duration::from_secs(60)),
                 504,
                 "the session has lasted 60s, the longest that the server allows; the command was ended (exit code 143)",
+            ),
+            (
+                Cause::Access("user \"ann\" is no longer let in".into()),
+                403,
+                "the server closed the session: user \"ann\" is no longer let in; the command was ended (exit code 143)",
             ),
         ] {
             let failure = cause.failure(Some(143));

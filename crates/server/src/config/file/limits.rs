@@ -34,6 +34,11 @@ pub(super) fn read(raw: &mut RawServer, config: &mut Config, source: &Source<'_>
     let word = |typed: &mut Option<Spanned<Count>>| {
         typed.take().map(|typed| Spanned::new(typed.span(), typed.into_inner().into_word()))
     };
+    if let Some(typed) = word(&mut raw.max_connections_per_address) {
+        let mut most = None;
+        source.set("max_connections_per_address", Some(typed), count, &mut most)?;
+        limits.connections_per_address = Some(most.unwrap_or(usize::MAX));
+    }
     let typed = word(&mut raw.max_sessions_per_user);
     source.set("max_sessions_per_user", typed, count, &mut limits.sessions_per_user)?;
     let typed = word(&mut raw.max_sessions_per_target);

@@ -48,6 +48,7 @@ pub(super) struct RawServer {
     pub(super) no_keeper: bool,
     // limits
     pub(super) max_connections: Option<NonZeroUsize>,
+    pub(super) max_connections_per_address: Option<Spanned<Count>>,
     pub(super) shared_buffer: Option<Spanned<String>>,
     pub(super) max_sessions: Option<NonZeroUsize>,
     pub(super) max_sessions_per_user: Option<Spanned<Count>>,

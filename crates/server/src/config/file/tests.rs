@@ -90,6 +90,7 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
         dead_peer_timeout = "45s"
         idle_timeout = "off"
         max_connections = 7
+        max_connections_per_address = 3
         shared_buffer = "1MiB"
         max_sessions = 5
         max_sessions_per_user = 3
@@ -122,6 +123,7 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
     expected.limits.idle = None;
     (expected.limits.connections, expected.limits.shared_buffer) = (7, 1 << 20);
     let limits = &mut expected.limits;
+    limits.connections_per_address = Some(3);
     (limits.sessions, limits.sessions_per_user, limits.sessions_per_target) = (Some(5), Some(3), None);
     (limits.streams, limits.streams_per_user) = (Some(6), Some(4));
     limits.session_rate = Some("20/s:40".parse().unwrap());
@@ -139,6 +141,10 @@ fn policies_are_set_and_the_rest_stays_as_it_is() {
         ("max_connections = 0", "nonzero"),
         ("shared_buffer = \"1M\"", "shared_buffer: \"1M\" is not a size"),
         ("background = \"drop\"", "unknown variant `drop`"),
+        ("max_connections_per_address = 0", "max_connections_per_address: \"0\" is not a number"),
+        ("receive_buffer = \"0\"", "receive_buffer: \"0\" is too little: write 32KiB or more"),
+        ("shared_buffer = \"0\"", "shared_buffer: \"0\" is too little: write 32KiB or more"),
+        ("audit_max_size = \"1KiB\"", "audit_max_size: \"1KiB\" is too little: write 64KiB or more"),
         ("max_sessions_per_user = 0", "max_sessions_per_user: \"0\" is not a number"),
         ("session_rate = \"5/h\"", "session_rate: \"5/h\" is not a rate"),
         ("session_bandwidth = \"1KiB\"", "session_bandwidth: \"1KiB\" is too little"),
