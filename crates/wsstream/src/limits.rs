@@ -13,7 +13,7 @@ pub struct Limits {
     pub max_message: u64,
     /// What may wait in all channels together for its readers. Default 256 KiB: enough that resizes, CLOSE and
     /// pings behind a stalled stdin still come in, and so little that what waits is in the core's cache when it is handed
-    /// on; four times as much cost a tenth of the CPU of input. Beyond it the connection reads nothing more and TCP pushes
+    /// on: with four times as much, input cost up to a tenth more CPU. Beyond it the connection reads nothing more and TCP pushes
     /// back.
     pub receive_buffer: usize,
     /// What may wait in all channels together whatever other connections hold. Default [`OWN_SHARE`], where the reason stands.

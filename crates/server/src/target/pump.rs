@@ -14,7 +14,7 @@ use wsstream::remotecommand::{Input, Output};
 
 use super::{
     command::DrainGrace,
-    descriptor::{Descriptor, READ_SIZE, sleep},
+    descriptor::{Descriptor, sleep},
 };
 
 /// Where input comes from.
@@ -63,10 +63,6 @@ impl<S: Sink> Sink for Option<S> {
 /// After this many chunks a pump lets the others of its task run: readiness is not what holds it back when both the
 /// command and the client are fast.
 const TURN: u32 = 16;
-
-/// More input than this is written by itself. Half a read: two pieces that are nearly whole are more than a pipe has room for,
-/// and would go in two writes with a wait between, as [`Input::hand_on`] has it.
-const ENOUGH: usize = READ_SIZE / 2;
 
 /// Reads the output of a command to its end; or, once the command has exited, until nothing has come for the grace.
 ///
@@ -125,7 +121,7 @@ pub(crate) async fn input(mut from: impl Source, to: Descriptor) {
     loop {
         match from.chunk().await {
             Ok(Some(first)) => {
-                let more = if first.len() < ENOUGH { from.try_chunk() } else { None }.unwrap_or_default();
+                let more = from.try_chunk().unwrap_or_default();
                 if let Some(descriptor) = &to
                     && let Err(error) = descriptor.write_both(&first, &more).await
                 {
